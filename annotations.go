@@ -1,0 +1,63 @@
+package ocicache
+
+// Annotation keys of the descriptors in a cache's index.json. All of them
+// start with [AnnotationPrefix]; a descriptor that carries none of them is
+// foreign to the cache and kept as it is.
+//
+// The first two are the format proposed in
+// https://github.com/google/go-containerregistry/issues/950.
+const (
+	// AnnotationDiffID, on a compressed descriptor, is its diffID. A layer
+	// that is distributed uncompressed carries its own digest here.
+	AnnotationDiffID = "dev.ggcr.cache.diffid"
+
+	// AnnotationDigest, on an uncompressed descriptor, is the digest of the
+	// variant to prefer. It is empty while no compressed form is known.
+	AnnotationDigest = "dev.ggcr.cache.digest"
+)
+
+// Annotation keys that are written and read by this module only. They
+// describe the local copy, and are not sent to a registry.
+const (
+	// AnnotationPair, on a compressed descriptor that has [AnnotationDiffID],
+	// says what is known of that pair: [PairVerified], [PairClaimed] or
+	// [PairRefuted]. Absent means claimed.
+	AnnotationPair = "dev.ggcr.cache.pair"
+
+	// AnnotationCodec, on a compressed descriptor that this module
+	// compressed, is the settings that reproduce its bytes from the tar, in
+	// the form of compression.Settings.
+	AnnotationCodec = "dev.ggcr.cache.codec"
+
+	// AnnotationCreated is when the entry was first committed, in seconds
+	// since the Unix epoch, decimal.
+	AnnotationCreated = "dev.ggcr.cache.created"
+
+	// AnnotationModTime is the modification time that the blob's file had
+	// when its bytes were last verified, in nanoseconds since the Unix epoch,
+	// decimal. Absent means that the bytes are gone, or that they are to be
+	// hashed before they are served.
+	AnnotationModTime = "dev.ggcr.cache.mtime"
+
+	// AnnotationUnsynced says that the blob was not yet synced to stable
+	// storage; its value names the boot under which it was written.
+	AnnotationUnsynced = "dev.ggcr.cache.unsynced"
+
+	// AnnotationFolded, on the index itself, is the last journal record that
+	// the index holds, as GENERATION:NUMBER.
+	AnnotationFolded = "dev.ggcr.cache.folded"
+
+	// AnnotationPrefix is what all annotation keys of this module start with.
+	AnnotationPrefix = "dev.ggcr.cache."
+)
+
+// Values of [AnnotationPair].
+const (
+	// PairVerified: this cache decompressed the blob and saw the diffID.
+	PairVerified = "verified"
+	// PairClaimed: an image config or an imported index said so.
+	PairClaimed = "claimed"
+	// PairRefuted: this cache tried, and the blob does not decompress to
+	// the diffID.
+	PairRefuted = "refuted"
+)

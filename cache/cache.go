@@ -1,0 +1,200 @@
+// Package cache keeps container image layers in an OCI image layout, each
+// fetched once, found by its digest or its diffID, and decompressed when the
+// uncompressed form is first asked for.
+//
+// Wrap what go-containerregistry gives you with [Cache.Image],
+// [Cache.ImageIndex] or [Cache.Layer] and read it as before. A *Cache also
+// is a go-containerregistry cache.Cache.
+//
+// A cache never fails a read that the origin can serve, and never serves
+// bytes that it did not verify. It never talks to a registry: that is for
+// the layers that it wraps.
+//
+// Several processes may use one directory at once. Network file systems,
+// whose locks do not hold, are not for it.
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ggcrcache "github.com/google/go-containerregistry/pkg/v1/cache"
+
+	"github.com/ocicache/ocicache/index"
+	"github.com/ocicache/ocicache/internal/fill"
+	"github.com/ocicache/ocicache/layout"
+)
+
+// A Cache is an open cache directory. It is safe for concurrent use.
+type Cache struct {
+	o       options
+	layout  *layout.Layout
+	catalog catalog
+	count   counters
+
+	fillSlots       *fill.Slots
+	decompressSlots *fill.Slots
+	fills           fills
+	checks          checks
+	syncer          *syncer
+
+	ctx  context.Context // ends when Close gives fills up
+	stop context.CancelCauseFunc
+
+	background sync.WaitGroup // checkpoints
+	compacting chan struct{}  // held by the checkpoint under way
+}
+
+var _ ggcrcache.Cache = (*Cache)(nil)
+
+// Open opens the cache in dir, and creates it if there is none. The
+// directory may be in use by other processes.
+//
+// A dir that is a file, or that holds other things and no oci-layout file, is
+// [ErrNotLayout] and left untouched. A layout that another tool wrote opens;
+// what it lists is kept.
+func Open(dir string, opts ...Option) (*Cache, error) {
+	o := defaults()
+	for _, opt := range opts {
+		opt(&o)
+	}
+	l, err := layout.Open(dir, layout.Options{ReadOnly: o.readOnly, LockTimeout: o.lockTimeout})
+	if err != nil {
+		return nil, fmt.Errorf("cache: %w", err)
+	}
+	c := &Cache{
+		o:               o,
+		layout:          l,
+		fillSlots:       fill.NewSlots(o.maxFills),
+		decompressSlots: fill.NewSlots(o.maxDecompress),
+		compacting:      make(chan struct{}, 1),
+	}
+	if err := l.Load(&c.catalog); err != nil {
+		return nil, errors.Join(fmt.Errorf("cache: open %s: %w", dir, err), l.Close())
+	}
+	c.ctx, c.stop = context.WithCancelCause(context.Background())
+	c.syncer = startSyncer(l, o.sync)
+	return c, nil
+}
+
+// Flush writes everything that changed into index.json, after syncing the
+// blobs that it newly lists. It is for other tools to see, and for a power
+// failure to spare. It does nothing if nothing changed.
+func (c *Cache) Flush() error {
+	if c.o.readOnly {
+		return fmt.Errorf("cache: flush: %w", ErrReadOnly)
+	}
+	if c.fills.isClosed() {
+		return fmt.Errorf("cache: flush: %w", ErrClosed)
+	}
+	return c.checkpoint()
+}
+
+// Close refuses new work, and waits for fills under way up to the limit of
+// [WithCloseTimeout]. Then it closes their origins, and their readers get
+// [ErrClosed]. It returns an error that names what would not stop. Readers of
+// what is on disk already can be read on.
+func (c *Cache) Close() error {
+	if !c.fills.close() {
+		return nil
+	}
+	var errs []error
+	if !c.fills.wait(c.o.closeTimeout) {
+		c.stop(closedError{})
+		if !c.fills.wait(5 * time.Second) {
+			errs = append(errs, fmt.Errorf("still filling %v", c.fills.running()))
+		}
+	}
+	c.stop(closedError{})
+	c.background.Wait()
+	c.syncer.close()
+	if !c.o.readOnly && c.worthCheckpoint() {
+		errs = append(errs, c.checkpoint())
+	}
+	errs = append(errs, c.layout.Close())
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("cache: close %s: %w", c.layout.Dir(), err)
+	}
+	return nil
+}
+
+// checkpoint writes the catalog into index.json.
+func (c *Cache) checkpoint() error {
+	return c.layout.Checkpoint(context.Background(), func(cp layout.Checkpoint, w io.Writer) error {
+		snapshot := c.catalog.clone()
+		if c.o.sync != SyncNever {
+			if err := c.syncAll(snapshot); err != nil {
+				return err
+			}
+		}
+		return snapshot.Encode(w, cp.Folded)
+	})
+}
+
+const (
+	smallCatalog = 10_000  // entries: so many are written in no time
+	entryBytes   = 512     // of an entry in index.json, roughly
+	minJournal   = 4 << 20 // bytes
+)
+
+// worthCheckpoint reports whether Close should write index.json: always if
+// that is quick, else only if much changed.
+func (c *Cache) worthCheckpoint() bool {
+	n := int64(c.catalog.len())
+	return n <= smallCatalog || c.layout.JournalSize() > n*entryBytes/8
+}
+
+// compact starts a checkpoint in the background when the journal has
+// outgrown its share of the index, so that writing the index costs each
+// commit a constant.
+func (c *Cache) compact() {
+	if c.layout.JournalSize() < max(minJournal, int64(c.catalog.len())*entryBytes/2) {
+		return
+	}
+	select {
+	case c.compacting <- struct{}{}:
+	default:
+		return
+	}
+	c.background.Add(1)
+	go func() {
+		defer c.background.Done()
+		defer func() { <-c.compacting }()
+		if err := c.checkpoint(); err != nil {
+			c.fault(err)
+		}
+	}()
+}
+
+// Delete removes a hash: its bytes, and what was known of it. Of a pair, the
+// other hash stays. A hash that is not known is [ErrNotFound].
+func (c *Cache) Delete(h v1.Hash) error {
+	if c.fills.isClosed() {
+		return fmt.Errorf("cache: delete %s: %w", h, ErrClosed)
+	}
+	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
+		if !c.catalog.known(h) {
+			return ErrNotFound
+		}
+		if err := tx.Append(index.DeleteRecord(h)); err != nil {
+			return err
+		}
+		return tx.Trash(h)
+	})
+	if err != nil {
+		return fmt.Errorf("cache: delete %s: %w", h, err)
+	}
+	return nil
+}
+
+// fault counts and logs that the cache itself failed. The read that met it
+// goes on.
+func (c *Cache) fault(err error) {
+	c.count.writeFaults.Add(1)
+	c.o.log.Warn("cache fault", "dir", c.layout.Dir(), "err", err)
+}

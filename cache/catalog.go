@@ -1,0 +1,109 @@
+package cache
+
+import (
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/ocicache/ocicache/index"
+)
+
+// catalog is the layout's replica: what index.json and the journal say, in
+// memory.
+type catalog struct {
+	next *index.Catalog // being read; only used by the goroutine that reads
+
+	mu   sync.RWMutex
+	live *index.Catalog // guarded by mu
+}
+
+// Reset implements [layout.Replica].
+func (c *catalog) Reset(b []byte) (folded string, err error) {
+	c.next = index.New()
+	return c.next.Decode(b)
+}
+
+// Apply implements [layout.Replica].
+func (c *catalog) Apply(record []byte) {
+	if c.next != nil {
+		c.next.Apply(record)
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.live.Apply(record)
+}
+
+// End implements [layout.Replica].
+func (c *catalog) End(ok bool) {
+	if ok {
+		c.mu.Lock()
+		c.live = c.next
+		c.mu.Unlock()
+	}
+	c.next = nil
+}
+
+func (c *catalog) get(h v1.Hash) (index.Entry, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.live.Get(h)
+}
+
+func (c *catalog) variants(h v1.Hash) []index.Entry {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.live.Variants(h)
+}
+
+func (c *catalog) known(h v1.Hash) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.live.Known(h)
+}
+
+func (c *catalog) len() int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.live.Len()
+}
+
+func (c *catalog) clone() *index.Catalog {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.live.Clone()
+}
+
+// adoptSynced takes over what a clone's blobs were found to be: synced.
+func (c *catalog) adoptSynced(clone *index.Catalog) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.live.AdoptSynced(clone)
+}
+
+// entry returns the entry of a hash. If there is none it looks whether
+// another process has made one.
+func (c *Cache) entry(h v1.Hash) (index.Entry, bool) {
+	if e, ok := c.catalog.get(h); ok {
+		return e, true
+	}
+	c.catchUp()
+	return c.catalog.get(h)
+}
+
+// variants returns the compressed forms of a diffID, the best first.
+func (c *Cache) variants(diffID v1.Hash) []index.Entry {
+	if vs := c.catalog.variants(diffID); len(vs) > 0 {
+		return vs
+	}
+	c.catchUp()
+	return c.catalog.variants(diffID)
+}
+
+// catchUp reads what other processes did. If it cannot, what is known
+// already has to do.
+func (c *Cache) catchUp() {
+	if err := c.layout.CatchUp(); err != nil {
+		c.o.log.Warn("cannot read what other processes did", "dir", c.layout.Dir(), "err", err)
+	}
+}

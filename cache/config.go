@@ -1,0 +1,236 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/ocicache/ocicache/compression"
+	"github.com/ocicache/ocicache/index"
+	"github.com/ocicache/ocicache/internal/fill"
+	"github.com/ocicache/ocicache/layout"
+)
+
+type config = fill.Config
+
+// ingest is where a fill's bytes go; it counts them.
+type ingest struct {
+	*layout.Ingest
+	c *Cache
+}
+
+func (in *ingest) Write(p []byte) (int, error) {
+	n, err := in.Ingest.Write(p)
+	in.c.count.bytesWritten.Add(int64(n))
+	return n, err
+}
+
+// writing returns a config that writes an ingest, hashed by alg, and hands
+// it to commit.
+func (c *Cache) writing(alg string, commit func(in *layout.Ingest, got v1.Hash, n int64) error) config {
+	var in *layout.Ingest
+	return config{
+		Create: func() (fill.File, error) {
+			if err := c.room(0); err != nil {
+				return nil, err
+			}
+			var err error
+			if in, err = c.layout.Ingest(); err != nil {
+				return nil, err
+			}
+			return &ingest{in, c}, nil
+		},
+		Hash:    newHash(alg),
+		Size:    -1,
+		Limit:   c.room,
+		Check:   func([]byte, int64) error { return nil },
+		Commit:  func(sum []byte, n int64) error { return commit(in, sumHash(alg, sum), n) },
+		Fault:   c.fault,
+		Slots:   c.fillSlots,
+		Persist: c.o.finishAbandoned,
+	}
+}
+
+// room returns an error if the disk is nearly full. It looks now and then.
+func (c *Cache) room(n int64) error {
+	const every = 16 << 20
+	if n%every >= 64<<10 && n != 0 {
+		return nil
+	}
+	if free := c.layout.Free(); free >= 0 && free < c.o.minFree {
+		return fmt.Errorf("%w: %d of %d bytes", errFull, free, c.o.minFree)
+	}
+	return nil
+}
+
+// filling fills the blob of a digest from the layer's origin.
+func (l *layer) filling(h v1.Hash) config {
+	cfg := l.c.writing(h.Algorithm, func(in *layout.Ingest, got v1.Hash, n int64) error {
+		return l.c.commitBlob(in, blobFacts{digest: got, size: n, mediaType: l.mediaType(), claim: l.claimed(got)})
+	})
+	cfg.Size = l.size()
+	cfg.Open = func(context.Context) (io.ReadCloser, error) {
+		l.c.count.fills.Add(1)
+		rc, err := l.inner.Compressed()
+		if err != nil {
+			return nil, err
+		}
+		return l.c.counted(rc), nil
+	}
+	cfg.Check = func(sum []byte, n int64) error {
+		return expect{digest: h, size: l.size()}.check(sumHash(h.Algorithm, sum), n)
+	}
+	return cfg
+}
+
+// fillingTar fills the tar of a diffID from a layer that has no other form.
+func (l *layer) fillingTar(diffID v1.Hash) config {
+	cfg := l.c.writing(diffID.Algorithm, func(in *layout.Ingest, got v1.Hash, n int64) error {
+		return l.c.commitTar(in, tarFacts{diffID: got, size: n, mediaType: compression.Uncompressed(l.mediaType())})
+	})
+	cfg.Open = func(context.Context) (io.ReadCloser, error) {
+		l.c.count.fills.Add(1)
+		rc, err := l.inner.Uncompressed()
+		if err != nil {
+			return nil, err
+		}
+		return l.c.counted(rc), nil
+	}
+	cfg.Check = func(sum []byte, n int64) error {
+		return expect{digest: diffID, size: -1}.check(sumHash(diffID.Algorithm, sum), n)
+	}
+	return cfg
+}
+
+// decompression makes the tar of a blob, from the cache or as it arrives.
+func (l *layer) decompression(h v1.Hash, alg string) config {
+	cfg := l.c.writing(alg, func(in *layout.Ingest, got v1.Hash, n int64) error {
+		f := tarFacts{diffID: got, size: n, mediaType: compression.Uncompressed(l.mediaType()), digest: h}
+		if !l.c.o.keepTar {
+			in = nil
+		}
+		return l.c.commitTar(in, f)
+	})
+	cfg.Slots = l.c.decompressSlots
+	cfg.Open = func(context.Context) (io.ReadCloser, error) {
+		src, err := l.compressed(h)
+		if err != nil {
+			return nil, err
+		}
+		l.c.count.decompressions.Add(1)
+		rc, err := l.c.decompress(src)
+		if err != nil {
+			return nil, err
+		}
+		rc.corrupt = func() { l.c.refute(h) }
+		return rc, nil
+	}
+	return cfg
+}
+
+// packing makes a compressed form of a tar with the configured codec.
+func (c *Cache) packing(tar index.Entry) config {
+	format := c.o.codec.Format
+	cfg := c.writing("sha256", func(in *layout.Ingest, got v1.Hash, n int64) error {
+		return c.commitBlob(in, blobFacts{
+			digest: got, size: n, mediaType: compression.Compressed(tar.MediaType, format),
+			codec: c.o.codec.String(), diffID: tar.Digest,
+		})
+	})
+	cfg.Slots = c.decompressSlots
+	cfg.Open = func(context.Context) (io.ReadCloser, error) { return c.compress(tar, c.o.codec) }
+	return cfg
+}
+
+// recompress makes a blob again of its tar, if the cache made it once. It
+// reports whether the blob is there now, and is the same.
+func (c *Cache) recompress(e index.Entry) bool {
+	settings, err := compression.ParseSettings(e.Codec)
+	if err != nil || e.Pair != index.Verified || c.o.readOnly {
+		return false
+	}
+	tar, ok := c.entry(e.DiffID)
+	if !ok || !c.present(tar) {
+		return false
+	}
+	key := fillKey{of: e.Digest, form: recompressed, alg: e.Digest.Algorithm}
+	ref, _, err := c.fills.join(c.ctx, key, func() config {
+		cfg := c.writing(e.Digest.Algorithm, func(in *layout.Ingest, got v1.Hash, n int64) error {
+			return c.commitBlob(in, blobFacts{digest: got, size: n, mediaType: e.MediaType, codec: e.Codec, diffID: e.DiffID})
+		})
+		cfg.Slots = c.decompressSlots
+		cfg.Size = e.Size
+		cfg.Open = func(context.Context) (io.ReadCloser, error) { return c.compress(tar, settings) }
+		cfg.Check = func(sum []byte, n int64) error {
+			return expect{digest: e.Digest, size: e.Size}.check(sumHash(e.Digest.Algorithm, sum), n)
+		}
+		return cfg
+	})
+	if err != nil {
+		return false
+	}
+	defer ref.Leave()
+	if err := ref.Wait(c.ctx); err != nil {
+		c.o.log.Info("a blob cannot be made again of its tar", "digest", e.Digest, "err", err)
+		return false
+	}
+	return true
+}
+
+// compress returns a reader of the compressed form of a tar in the cache.
+func (c *Cache) compress(tar index.Entry, s compression.Settings) (io.ReadCloser, error) {
+	b, err := c.openBlob(tar)
+	if err != nil {
+		return nil, err
+	}
+	c.count.compressions.Add(1)
+	pr, pw := io.Pipe()
+	go func() {
+		defer b.Close()
+		w, err := compression.NewWriter(pw, s)
+		if err == nil {
+			_, err = io.CopyBuffer(w, struct{ io.Reader }{b}, make([]byte, 64<<10))
+			if cerr := w.Close(); err == nil {
+				err = cerr
+			}
+		}
+		pw.CloseWithError(err)
+	}()
+	return pr, nil
+}
+
+// mediaType returns the layer's media type as far as it is known.
+func (l *layer) mediaType() string {
+	mt, err := l.MediaType()
+	if err != nil {
+		return ""
+	}
+	return string(mt)
+}
+
+// claimed returns the diffID that somebody claims for the layer's digest.
+func (l *layer) claimed(digest v1.Hash) v1.Hash {
+	if h := l.expectedDiffID(); l.c.layout.Valid(h) {
+		return h
+	}
+	return v1.Hash{}
+}
+
+// counted counts what is read from an origin.
+func (c *Cache) counted(rc io.ReadCloser) io.ReadCloser { return &countedReader{rc, c} }
+
+type countedReader struct {
+	io.ReadCloser
+	c *Cache
+}
+
+func (r *countedReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	r.c.count.bytesRead.Add(int64(n))
+	return n, err
+}
+
+func now() int64 { return time.Now().Unix() }

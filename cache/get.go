@@ -1,0 +1,216 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/ocicache/ocicache/index"
+)
+
+// Get returns the layer of a digest or a diffID, in a time that does not
+// depend on the layer's size or the number of entries. Where a hash is both,
+// the digest wins. It is [ErrNotFound] if the layer's bytes cannot be had
+// from the cache alone.
+func (c *Cache) Get(h v1.Hash) (v1.Layer, error) {
+	if c.fills.isClosed() {
+		return nil, fmt.Errorf("cache: get %s: %w", h, ErrClosed)
+	}
+	if l := c.get(h); l != nil {
+		return l, nil
+	}
+	c.catchUp() // what is known may be out of date
+	if l := c.get(h); l != nil {
+		return l, nil
+	}
+	return nil, fmt.Errorf("cache: get: %w", notFound(h))
+}
+
+func (c *Cache) get(h v1.Hash) v1.Layer {
+	e, ok := c.catalog.get(h)
+	if ok && (!e.Tar || e.Pair != index.Unknown) && c.readable(e) {
+		return &layer{c: c, digest: h}
+	}
+	if ok && e.Tar && c.present(e) {
+		return &diffLayer{c: c, diffID: h}
+	}
+	for _, v := range c.catalog.variants(h) {
+		if v.Digest != h && c.present(v) {
+			return &diffLayer{c: c, diffID: h}
+		}
+	}
+	return nil
+}
+
+// readable reports whether the bytes of an entry are there, or can be made
+// of the tar.
+func (c *Cache) readable(e index.Entry) bool {
+	if c.present(e) {
+		return true
+	}
+	if e.Codec == "" || e.Pair != index.Verified {
+		return false
+	}
+	tar, ok := c.catalog.get(e.DiffID)
+	return ok && c.present(tar)
+}
+
+// present reports whether the bytes of an entry are there. Bytes that are
+// suspect are verified.
+func (c *Cache) present(e index.Entry) bool {
+	size, modTime, err := c.layout.StatBlob(e.Digest)
+	if err != nil {
+		return false
+	}
+	return !c.suspect(e, size, modTime) || c.verify(e) == nil
+}
+
+// A diffLayer is a layer that was got by its diffID. Which compressed form
+// it has is found out when that is asked for: only a pair that this cache
+// verified decides it.
+type diffLayer struct {
+	c      *Cache
+	diffID v1.Hash
+
+	mu       sync.Mutex
+	resolved *layer // guarded by mu
+}
+
+// resolve returns the layer of the compressed form.
+func (d *diffLayer) resolve() (*layer, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.resolved != nil {
+		return d.resolved, nil
+	}
+	h, err := d.c.resolve(d.diffID)
+	if err != nil {
+		return nil, fmt.Errorf("cache: compressed form of %s: %w", d.diffID, err)
+	}
+	d.resolved = &layer{c: d.c, digest: h, diffID: d.diffID}
+	return d.resolved, nil
+}
+
+// resolve returns a digest that is verified to decompress to a diffID: one
+// whose bytes can be had before one that is only remembered. A claimed pair
+// is verified first, by decompressing the blob once. A layer that is known
+// only as a tar is compressed, and the pair recorded.
+func (c *Cache) resolve(diffID v1.Hash) (v1.Hash, error) {
+	remembered := v1.Hash{}
+	for _, v := range c.variants(diffID) {
+		switch {
+		case v.Pair == index.Claimed && !c.confirm(v, diffID):
+			continue
+		case c.readable(v):
+			return v.Digest, nil
+		case remembered == v1.Hash{}:
+			remembered = v.Digest
+		}
+	}
+	if remembered != (v1.Hash{}) {
+		return remembered, nil
+	}
+	tar, ok := c.entry(diffID)
+	if !ok || !c.present(tar) {
+		return v1.Hash{}, notFound(diffID)
+	}
+	return c.pack(tar)
+}
+
+// confirm verifies a claimed pair by decompressing the blob, and reports
+// whether it holds. Either way the catalog knows from then on.
+func (c *Cache) confirm(v index.Entry, diffID v1.Hash) bool {
+	if !c.present(v) {
+		return false
+	}
+	l := &layer{c: c, digest: v.Digest}
+	rc, err := l.Uncompressed()
+	if err != nil {
+		return false
+	}
+	defer rc.Close()
+	if _, err := io.Copy(io.Discard, rc); err != nil {
+		return false
+	}
+	now, ok := c.catalog.get(v.Digest)
+	return ok && now.Pair == index.Verified && now.DiffID == diffID
+}
+
+// Digest implements v1.Layer.
+func (d *diffLayer) Digest() (v1.Hash, error) {
+	l, err := d.resolve()
+	if err != nil {
+		return v1.Hash{}, err
+	}
+	return l.Digest()
+}
+
+// DiffID implements v1.Layer.
+func (d *diffLayer) DiffID() (v1.Hash, error) { return d.diffID, nil }
+
+// Size implements v1.Layer.
+func (d *diffLayer) Size() (int64, error) {
+	l, err := d.resolve()
+	if err != nil {
+		return 0, err
+	}
+	return l.Size()
+}
+
+// MediaType implements v1.Layer.
+func (d *diffLayer) MediaType() (types.MediaType, error) {
+	l, err := d.resolve()
+	if err != nil {
+		return "", err
+	}
+	return l.MediaType()
+}
+
+// Compressed implements v1.Layer.
+func (d *diffLayer) Compressed() (io.ReadCloser, error) {
+	l, err := d.resolve()
+	if err != nil {
+		return nil, err
+	}
+	return l.Compressed()
+}
+
+// Uncompressed implements v1.Layer. A blob that is only claimed to have the
+// diffID is decompressed too: what comes out is verified before EOF.
+func (d *diffLayer) Uncompressed() (io.ReadCloser, error) {
+	if tar, ok := d.c.entry(d.diffID); ok {
+		if rc := d.c.openHit(tar, nil); rc != nil {
+			return rc, nil
+		}
+	}
+	for _, v := range d.c.variants(d.diffID) {
+		if d.c.readable(v) {
+			return (&layer{c: d.c, digest: v.Digest, diffID: d.diffID}).Uncompressed()
+		}
+	}
+	return nil, fmt.Errorf("cache: uncompressed: %w", notFound(d.diffID))
+}
+
+// Exists is what partial.Exists asks for.
+func (d *diffLayer) Exists() (bool, error) { return d.c.get(d.diffID) != nil, nil }
+
+// pack compresses a tar with the configured codec and returns the digest.
+func (c *Cache) pack(tar index.Entry) (v1.Hash, error) {
+	if c.o.readOnly {
+		return v1.Hash{}, fmt.Errorf("%w: %s is known only as a tar", ErrReadOnly, tar.Digest)
+	}
+	key := fillKey{of: tar.Digest, form: packed, alg: "sha256"}
+	ref, _, err := c.fills.join(c.ctx, key, func() config { return c.packing(tar) })
+	if err != nil {
+		return v1.Hash{}, err
+	}
+	defer ref.Leave()
+	if err := ref.Wait(context.Background()); err != nil {
+		return v1.Hash{}, err
+	}
+	return sumHash("sha256", ref.Sum()), nil
+}

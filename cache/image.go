@@ -1,0 +1,114 @@
+package cache
+
+import (
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+)
+
+// Image wraps an image: its layers are read through the cache. Its manifest
+// and config stay the image's own. The diffIDs in the config are taken as
+// claims.
+func (c *Cache) Image(img v1.Image) v1.Image {
+	if i, ok := img.(*image); ok && i.c == c {
+		return i
+	}
+	return &image{Image: img, c: c}
+}
+
+type image struct {
+	v1.Image
+	c *Cache
+
+	mu     sync.Mutex
+	claims []v1.Hash // guarded by mu: of the layers in order; nil until known
+}
+
+// Layers implements v1.Image.
+func (i *image) Layers() ([]v1.Layer, error) {
+	inner, err := i.Image.Layers()
+	if err != nil {
+		return nil, err
+	}
+	m, err := i.Image.Manifest()
+	if err != nil {
+		m = nil // layers whose digests are not known yet have none
+	}
+	layers := make([]v1.Layer, len(inner))
+	for n, l := range inner {
+		layers[n] = i.c.wrap(l, i.origin(m, n))
+	}
+	return layers, nil
+}
+
+// origin returns what the manifest and the config say of the n-th layer.
+func (i *image) origin(m *v1.Manifest, n int) origin {
+	if m == nil || n >= len(m.Layers) {
+		return origin{}
+	}
+	return origin{desc: &m.Layers[n], claim: func() v1.Hash { return i.claim(n) }}
+}
+
+// claim returns the diffID that the config gives the n-th layer, zero if it
+// gives none, as of an artifact's.
+func (i *image) claim(n int) v1.Hash {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.claims == nil {
+		cf, err := i.Image.ConfigFile()
+		if err != nil {
+			return v1.Hash{} // it may be had the next time
+		}
+		i.claims = []v1.Hash{}
+		if m, err := i.Image.Manifest(); err == nil && len(m.Layers) == len(cf.RootFS.DiffIDs) {
+			i.claims = cf.RootFS.DiffIDs
+		}
+	}
+	if n >= len(i.claims) {
+		return v1.Hash{}
+	}
+	return i.claims[n]
+}
+
+// LayerByDigest implements v1.Image.
+func (i *image) LayerByDigest(h v1.Hash) (v1.Layer, error) {
+	l, err := i.Image.LayerByDigest(h)
+	if err != nil {
+		return nil, err
+	}
+	return i.c.wrap(l, i.find(func(d v1.Hash, _ int) bool { return d == h })), nil
+}
+
+// LayerByDiffID implements v1.Image.
+func (i *image) LayerByDiffID(h v1.Hash) (v1.Layer, error) {
+	l, err := i.Image.LayerByDiffID(h)
+	if err != nil {
+		return nil, err
+	}
+	return i.c.wrap(l, i.find(func(_ v1.Hash, n int) bool { return i.claim(n) == h })), nil
+}
+
+// find returns what is known of the first layer that is it, by its digest and
+// its place.
+func (i *image) find(is func(digest v1.Hash, n int) bool) origin {
+	m, err := i.Image.Manifest()
+	if err != nil {
+		return origin{}
+	}
+	for n, desc := range m.Layers {
+		if is(desc.Digest, n) {
+			return i.origin(m, n)
+		}
+	}
+	return origin{}
+}
+
+// ConfigLayer is what partial.ConfigLayer asks for.
+func (i *image) ConfigLayer() (v1.Layer, error) { return partial.ConfigLayer(i.Image) }
+
+// Descriptor is what partial.Descriptor asks for.
+func (i *image) Descriptor() (*v1.Descriptor, error) { return partial.Descriptor(i.Image) }
+
+// ArtifactType is what partial.ArtifactType asks for.
+func (i *image) ArtifactType() (string, error) { return partial.ArtifactType(i.Image) }

@@ -1,0 +1,63 @@
+package cache
+
+import (
+	"errors"
+	"io"
+	"reflect"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/stream"
+)
+
+// ggcr's partial package makes a v1.Layer of something that has only the
+// compressed form, or only the uncompressed one, and derives the rest. What
+// is derived reads all of the layer. To never do that unasked, the cache must
+// know which it is; partial does not tell, and hides what else the layer can
+// do. Its exported embedded fields do tell.
+
+// native returns what a layer of ggcr's partial package was made of: a
+// partial.CompressedLayer, a partial.UncompressedLayer, or the layer itself.
+func native(l v1.Layer) any {
+	v := reflect.Indirect(reflect.ValueOf(l))
+	if v.Kind() != reflect.Struct || v.Type().PkgPath() != reflect.TypeFor[partial.CompressedLayer]().PkgPath() {
+		return l
+	}
+	for _, name := range []string{"CompressedLayer", "UncompressedLayer"} {
+		if f := v.FieldByName(name); f.IsValid() && f.CanInterface() && !f.IsNil() {
+			return f.Interface()
+		}
+	}
+	return l
+}
+
+// isUncompressed reports whether a layer has only the uncompressed form: its
+// digest is known only after compressing it all.
+func isUncompressed(l v1.Layer) bool {
+	_, compressed := native(l).(interface{ Compressed() (io.ReadCloser, error) })
+	return !compressed
+}
+
+// knowsDiffID reports whether a layer can give its diffID without reading
+// all of itself.
+func knowsDiffID(l v1.Layer) bool {
+	_, ok := native(l).(partial.WithDiffID)
+	return ok
+}
+
+// descriptor returns what a manifest says of a layer, nil if it stands in
+// none.
+func descriptor(l v1.Layer) *v1.Descriptor {
+	if d, ok := native(l).(interface {
+		Descriptor() (*v1.Descriptor, error)
+	}); ok {
+		if desc, err := d.Descriptor(); err == nil {
+			return desc
+		}
+	}
+	return nil
+}
+
+// isStreaming reports whether err says that a value is known only after the
+// layer was read.
+func isStreaming(err error) bool { return errors.Is(err, stream.ErrNotComputed) }

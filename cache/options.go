@@ -1,0 +1,109 @@
+package cache
+
+import (
+	"io"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/ocicache/ocicache/compression"
+)
+
+// An Option changes how a cache is opened.
+type Option func(*options)
+
+type options struct {
+	log             *slog.Logger
+	codec           compression.Settings
+	sync            SyncLevel
+	readOnly        bool
+	finishAbandoned bool
+	keepTar         bool
+	maxUncompressed int64
+	maxFills        int
+	maxDecompress   int
+	minFree         int64
+	closeTimeout    time.Duration
+	lockTimeout     time.Duration
+	progress        func(Progress)
+}
+
+func defaults() options {
+	return options{
+		log:             slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError + 1})),
+		codec:           compression.DefaultSettings(),
+		keepTar:         true,
+		maxUncompressed: 128 << 30,
+		maxFills:        16,
+		maxDecompress:   max(4, 2*runtime.GOMAXPROCS(0)),
+		minFree:         128 << 20,
+		closeTimeout:    30 * time.Second,
+		lockTimeout:     10 * time.Second,
+	}
+}
+
+// WithLogger logs what goes wrong with the cache while reads go on, and, at
+// debug level, hits and misses. The default is to log nothing.
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+
+// WithCodec compresses with these settings when a layer is known only as a
+// tar and its compressed form is asked for. The default is gzip at level 1,
+// as go-containerregistry compresses.
+func WithCodec(s compression.Settings) Option { return func(o *options) { o.codec = s } }
+
+// A SyncLevel says when bytes are brought to stable storage.
+type SyncLevel int
+
+const (
+	// SyncCheckpoint, the default, syncs a blob before index.json lists it.
+	// After a power failure, what was committed since the last [Cache.Flush]
+	// is hashed before it is served, and may be lost.
+	SyncCheckpoint SyncLevel = iota
+	// SyncCommit syncs a blob, and the record of it, before the reader that
+	// filled it gets EOF.
+	SyncCommit
+	// SyncNever leaves it to the system. After a power failure, everything
+	// that was committed without a sync is hashed before it is served.
+	SyncNever
+)
+
+// WithSync sets when bytes are brought to stable storage.
+func WithSync(level SyncLevel) Option { return func(o *options) { o.sync = level } }
+
+// WithReadOnly takes no lock and writes nothing; the directory may be on a
+// read-only file system. Misses are read from their origin, and not kept.
+func WithReadOnly() Option { return func(o *options) { o.readOnly = true } }
+
+// WithFinishAbandoned finishes a fill whose readers all closed early, once
+// they had read something. The default is to abort it, unless little is
+// left.
+func WithFinishAbandoned() Option { return func(o *options) { o.finishAbandoned = true } }
+
+// WithoutTar does not keep the uncompressed form that an uncompressed read
+// makes: the next one decompresses the blob again.
+func WithoutTar() Option { return func(o *options) { o.keepTar = false } }
+
+// WithMaxUncompressed limits what one layer may decompress to, in bytes.
+// Reading more is [ErrTooLarge]. The default is 128 GiB.
+func WithMaxUncompressed(bytes int64) Option { return func(o *options) { o.maxUncompressed = bytes } }
+
+// WithMaxFills limits how many origins are read at a time. Further ones wait.
+// The default is 16.
+func WithMaxFills(n int) Option { return func(o *options) { o.maxFills = max(n, 1) } }
+
+// WithMinFree stops filling, not reading, when less than so many bytes are
+// free on the disk. The default is 128 MiB.
+func WithMinFree(bytes int64) Option { return func(o *options) { o.minFree = bytes } }
+
+// WithCloseTimeout limits how long [Cache.Close] waits for fills before it
+// interrupts them. The default is 30 seconds.
+func WithCloseTimeout(d time.Duration) Option { return func(o *options) { o.closeTimeout = d } }
+
+// WithLockTimeout limits the wait for a lock that another process holds. A
+// read then ends well and uncached. The default is ten seconds.
+func WithLockTimeout(d time.Duration) Option { return func(o *options) { o.lockTimeout = d } }
+
+// WithProgress calls f as [Cache.Fill] and [Cache.FillUncompressed] go on,
+// and once at their end. It is called from a goroutine of its own: a slow f
+// gets fewer calls and slows nothing down.
+func WithProgress(f func(Progress)) Option { return func(o *options) { o.progress = f } }

@@ -1,0 +1,297 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/ocicache/ocicache/compression"
+	"github.com/ocicache/ocicache/index"
+	"github.com/ocicache/ocicache/internal/fill"
+)
+
+// Compressed implements v1.Layer.
+func (l *layer) Compressed() (io.ReadCloser, error) {
+	if l.c.fills.isClosed() {
+		return nil, fmt.Errorf("cache: read: %w", ErrClosed)
+	}
+	h, err := l.Digest()
+	switch {
+	case isStreaming(err):
+		return l.streamed(false)
+	case err != nil:
+		return nil, err
+	case !l.c.layout.Valid(h):
+		return l.opaque(h)
+	}
+	return l.compressed(h)
+}
+
+// opaque passes a layer through whose digest is none that the cache knows.
+func (l *layer) opaque(h v1.Hash) (io.ReadCloser, error) {
+	if l.inner == nil {
+		return nil, notFound(h)
+	}
+	return l.inner.Compressed()
+}
+
+// compressed returns the blob from the cache, or makes it of the tar, or
+// fills it from the origin.
+func (l *layer) compressed(h v1.Hash) (io.ReadCloser, error) {
+	if e, ok := l.c.entry(h); ok {
+		if l.from.desc != nil && l.from.desc.Size != e.Size && l.c.present(e) {
+			return nil, &SizeMismatchError{Digest: h, Want: l.from.desc.Size, Got: e.Size}
+		}
+		if rc := l.c.openHit(e, l.compressedAgain()); rc != nil {
+			return rc, nil
+		}
+		if l.c.recompress(e) {
+			if e, ok := l.c.catalog.get(h); ok {
+				if rc := l.c.openHit(e, l.compressedAgain()); rc != nil {
+					return rc, nil
+				}
+			}
+		}
+	}
+	if l.inner == nil {
+		return nil, fmt.Errorf("cache: compressed: %w", notFound(h))
+	}
+	l.c.count.misses.Add(1)
+	if l.c.o.readOnly {
+		return l.compressedAgain()()
+	}
+	key := fillKey{of: h, form: compressed, alg: h.Algorithm}
+	return l.c.read(key, func() config { return l.filling(h) }, fill.Options{
+		Again: l.compressedAgain(),
+		Check: func(_ []byte, n int64) error { return expect{size: l.size()}.check(h, n) },
+	}, true)
+}
+
+// compressedAgain returns what reads the origin past the cache, verified;
+// nil if there is no origin.
+func (l *layer) compressedAgain() func() (io.ReadCloser, error) {
+	if l.inner == nil {
+		return nil
+	}
+	return func() (io.ReadCloser, error) {
+		h, err := l.Digest()
+		if err != nil {
+			return nil, err
+		}
+		rc, err := l.inner.Compressed()
+		if err != nil {
+			return nil, err
+		}
+		return verified(l.c.counted(rc), expect{digest: h, size: l.size()}), nil
+	}
+}
+
+// size returns how many bytes the manifest gives the layer, -1 if none does.
+func (l *layer) size() int64 {
+	if l.from.desc != nil {
+		return l.from.desc.Size
+	}
+	return -1
+}
+
+// Uncompressed implements v1.Layer.
+func (l *layer) Uncompressed() (io.ReadCloser, error) {
+	if l.c.fills.isClosed() {
+		return nil, fmt.Errorf("cache: read: %w", ErrClosed)
+	}
+	if l.inner != nil && l.from.desc == nil && isUncompressed(l.inner) {
+		return l.tarOnly()
+	}
+	h, err := l.Digest()
+	switch {
+	case isStreaming(err):
+		return l.streamed(true)
+	case err != nil:
+		return nil, err
+	case !l.c.layout.Valid(h):
+		if l.inner == nil {
+			return nil, notFound(h)
+		}
+		return l.inner.Uncompressed()
+	}
+	return l.uncompressed(h)
+}
+
+// uncompressed returns the tar from the cache, or decompresses the blob,
+// which is filled from the origin if need be.
+func (l *layer) uncompressed(h v1.Hash) (io.ReadCloser, error) {
+	want := l.expectedDiffID()
+	if want == h {
+		want = v1.Hash{} // not believed of what may be compressed
+	}
+	e, known := l.c.entry(h)
+	if known && e.Pair == index.Verified {
+		if want != (v1.Hash{}) && want.Algorithm == e.DiffID.Algorithm && want != e.DiffID {
+			return nil, &DigestMismatchError{Want: want, Got: e.DiffID}
+		}
+		if rc := l.openTar(e.DiffID); rc != nil {
+			return rc, nil
+		}
+	} else if want != (v1.Hash{}) {
+		if rc := l.openTar(want); rc != nil {
+			return rc, nil
+		}
+	}
+	if l.inner == nil && (!known || !l.c.readable(e)) {
+		return nil, fmt.Errorf("cache: uncompressed: %w", notFound(h))
+	}
+	if l.c.o.readOnly {
+		return l.decompressing(h)
+	}
+	alg := "sha256"
+	if l.c.layout.Valid(want) {
+		alg = want.Algorithm
+	}
+	key := fillKey{of: h, form: decompressed, alg: alg}
+	return l.c.read(key, func() config { return l.decompression(h, alg) }, fill.Options{
+		Again: l.uncompressedAgain(),
+		Check: func(sum []byte, _ int64) error { return expect{digest: want, size: -1}.check(sumHash(alg, sum), -1) },
+	}, l.inner != nil)
+}
+
+// openTar opens the uncompressed form if it is in the cache.
+func (l *layer) openTar(diffID v1.Hash) io.ReadCloser {
+	tar, ok := l.c.entry(diffID)
+	if !ok {
+		return nil
+	}
+	rc := l.c.openHit(tar, l.uncompressedAgain())
+	if rc == nil {
+		return nil // not a typed nil
+	}
+	return rc
+}
+
+// uncompressedAgain returns what reads the origin past the cache,
+// decompressed and verified; nil if there is no origin.
+func (l *layer) uncompressedAgain() func() (io.ReadCloser, error) {
+	again := l.compressedAgain()
+	if again == nil {
+		return nil
+	}
+	return func() (io.ReadCloser, error) {
+		src, err := again()
+		if err != nil {
+			return nil, err
+		}
+		rc, err := l.c.decompress(src)
+		if err != nil {
+			return nil, err
+		}
+		h, _ := l.Digest()
+		if want := l.expectedDiffID(); want != h {
+			return verified(rc, expect{digest: want, size: -1}), nil
+		}
+		return rc, nil
+	}
+}
+
+// decompressing decompresses without keeping anything.
+func (l *layer) decompressing(h v1.Hash) (io.ReadCloser, error) {
+	src, err := l.compressed(h)
+	if err != nil {
+		return nil, err
+	}
+	l.c.count.decompressions.Add(1)
+	rc, err := l.c.decompress(src)
+	if err != nil {
+		return nil, err
+	}
+	if want := l.expectedDiffID(); want != h {
+		return verified(rc, expect{digest: want, size: -1}), nil
+	}
+	return rc, nil
+}
+
+// tarOnly returns the tar of a layer that has no compressed form but what is
+// computed: its digest is not asked for.
+func (l *layer) tarOnly() (io.ReadCloser, error) {
+	diffID, err := l.inner.DiffID()
+	if err != nil || !l.c.layout.Valid(diffID) {
+		return l.inner.Uncompressed()
+	}
+	again := func() (io.ReadCloser, error) {
+		rc, err := l.inner.Uncompressed()
+		if err != nil {
+			return nil, err
+		}
+		return verified(l.c.counted(rc), expect{digest: diffID, size: -1}), nil
+	}
+	if tar, ok := l.c.entry(diffID); ok {
+		if rc := l.c.openHit(tar, again); rc != nil {
+			return rc, nil
+		}
+	}
+	l.c.count.misses.Add(1)
+	if l.c.o.readOnly || !l.c.o.keepTar {
+		return again()
+	}
+	key := fillKey{of: diffID, form: tarOf, alg: diffID.Algorithm}
+	return l.c.read(key, func() config { return l.fillingTar(diffID) }, fill.Options{Again: again}, true)
+}
+
+// read joins or starts a fill and returns a reader of it. OwnOrigin says
+// that the config reads the caller's own origin. If the fill cannot even
+// begin, the origin is read past the cache.
+func (c *Cache) read(key fillKey, start func() config, o fill.Options, ownOrigin bool) (io.ReadCloser, error) {
+	o.Fallback = func(cause error) {
+		c.count.fallbacks.Add(1)
+		c.o.log.Info("reading on past the cache", "of", key.of, "cause", cause)
+	}
+	for {
+		ref, started, err := c.fills.join(c.ctx, key, start)
+		if err != nil {
+			return nil, fmt.Errorf("cache: read %s: %w", key.of, err)
+		}
+		err = ref.Opened()
+		if err == nil {
+			o.Own = started && ownOrigin
+			return fill.NewReader(ref, o), nil
+		}
+		ref.Leave()
+		var oerr *fill.OriginError
+		switch {
+		case errors.As(err, &oerr) && started:
+			return nil, oerr.Err
+		case errors.As(err, &oerr):
+			continue // that was another's origin
+		case errors.Is(err, ErrClosed) || o.Again == nil:
+			return nil, fmt.Errorf("cache: read %s: %w", key.of, err)
+		}
+		o.Fallback(err)
+		return o.Again()
+	}
+}
+
+// decompress returns a reader of what src decompresses to, and closes src
+// with it.
+func (c *Cache) decompress(src io.ReadCloser) (*decompressor, error) {
+	r, err := compression.NewReader(src)
+	if err != nil {
+		return nil, errors.Join(err, src.Close())
+	}
+	return &decompressor{src: src, r: r, max: c.o.maxUncompressed}, nil
+}
+
+// openHit opens the bytes of an entry. It returns nil if they are not there,
+// or not what they should be: a miss. Again is what else the bytes can be had
+// from, should reading fail.
+func (c *Cache) openHit(e index.Entry, again func() (io.ReadCloser, error)) io.ReadCloser {
+	b, err := c.openBlob(e)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			c.o.log.Warn("cannot read a blob", "digest", e.Digest, "err", err)
+		}
+		return nil
+	}
+	c.count.hits.Add(1)
+	return &hit{c: c, blob: b, again: again}
+}

@@ -1,0 +1,150 @@
+package cache
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/ocicache/ocicache/index"
+	"github.com/ocicache/ocicache/layout"
+)
+
+// checks are the verifications of suspect blobs.
+type checks struct {
+	under  singleflight.Group // by digest
+	passed sync.Map           // v1.Hash to stamp: what cannot be recorded, since the cache is read-only
+}
+
+// A stamp tells whether a file changed since it was verified.
+type stamp struct{ size, modTime int64 }
+
+// suspect reports whether a blob is to be hashed before it is served: it is
+// not as it was when last verified, or it was not synced before the system
+// went down.
+func (c *Cache) suspect(e index.Entry, size, modTime int64) bool {
+	if e.ModTime == modTime && e.ModTime != 0 && e.Size == size && (e.Unsynced == "" || e.Unsynced == layout.Boot()) {
+		return false
+	}
+	passed, ok := c.checks.passed.Load(e.Digest)
+	return !ok || passed != stamp{size, modTime}
+}
+
+// openBlob opens the bytes of an entry, after verifying them if they are
+// suspect.
+func (c *Cache) openBlob(e index.Entry) (*layout.Blob, error) {
+	b, err := c.layout.Blob(e.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if !c.suspect(e, b.Size, b.ModTime) {
+		return b, nil
+	}
+	b.Close()
+	if err := c.verify(e); err != nil {
+		return nil, err
+	}
+	return c.layout.Blob(e.Digest)
+}
+
+// verify hashes the blob of an entry, and records what it found: what does
+// not have its digest is put in quarantine. Calls for one digest at a time
+// share one.
+func (c *Cache) verify(e index.Entry) error {
+	c.catchUp() // another process may have replaced it, and said so
+	if now, ok := c.catalog.get(e.Digest); ok {
+		if size, modTime, err := c.layout.StatBlob(e.Digest); err == nil && !c.suspect(now, size, modTime) {
+			return nil
+		}
+	}
+	_, err, _ := c.checks.under.Do(e.Digest.String(), func() (any, error) {
+		b, err := c.layout.Blob(e.Digest)
+		if err != nil {
+			return nil, err
+		}
+		defer b.Close()
+		got, err := c.hashFile(b, e.Digest.Algorithm)
+		if err != nil {
+			return nil, err
+		}
+		if got != e.Digest {
+			c.quarantine(e.Digest, b)
+			return nil, fmt.Errorf("%w: %w", ErrCorrupt, &DigestMismatchError{Want: e.Digest, Got: got})
+		}
+		c.pass(e.Digest, b)
+		return nil, nil
+	})
+	return err
+}
+
+func (c *Cache) hashFile(r io.Reader, alg string) (v1.Hash, error) {
+	h := newHash(alg)
+	if _, err := io.CopyBuffer(h, struct{ io.Reader }{r}, make([]byte, 64<<10)); err != nil {
+		return v1.Hash{}, err
+	}
+	return sumHash(alg, h.Sum(nil)), nil
+}
+
+// pass records that a file was found to be good.
+func (c *Cache) pass(h v1.Hash, b *layout.Blob) {
+	c.checks.passed.Store(h, stamp{b.Size, b.ModTime})
+	if c.o.readOnly {
+		return
+	}
+	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
+		e, ok := c.catalog.get(h)
+		if !ok || !c.isSame(h, b) {
+			return nil
+		}
+		e.Size, e.ModTime = b.Size, b.ModTime
+		if time.Since(time.Unix(0, b.ModTime)) < 2*time.Second {
+			e.ModTime = 0 // a write that is yet to come might not show
+		}
+		if e.Unsynced != layout.Boot() {
+			e.Unsynced = ""
+		}
+		return tx.Append(index.PutRecord(e))
+	})
+	if err != nil {
+		c.fault(err)
+	}
+}
+
+// quarantine takes a file that was found to be bad out of the layout, if it
+// is still there.
+func (c *Cache) quarantine(h v1.Hash, b *layout.Blob) {
+	c.o.log.Warn("blob does not have its digest", "digest", h, "file", b.Name())
+	c.count.repairs.Add(1)
+	if c.o.readOnly {
+		return
+	}
+	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
+		if !c.isSame(h, b) {
+			return nil
+		}
+		if e, ok := c.catalog.get(h); ok {
+			e.ModTime = 0
+			if err := tx.Append(index.PutRecord(e)); err != nil {
+				return err
+			}
+		}
+		return tx.Quarantine(h)
+	})
+	if err != nil {
+		c.fault(err)
+	}
+}
+
+// isSame reports whether the blob of h is still the file that b is of.
+func (c *Cache) isSame(h v1.Hash, b *layout.Blob) bool {
+	now, err := c.layout.Blob(h)
+	if err != nil {
+		return false
+	}
+	defer now.Close()
+	same, err := layout.SameFile(now, b)
+	return err == nil && same
+}

@@ -1,0 +1,102 @@
+package cache
+
+import (
+	"errors"
+	"io/fs"
+	"sync"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/ocicache/ocicache/index"
+	"github.com/ocicache/ocicache/layout"
+)
+
+// A syncer brings committed blobs to stable storage beside the fills. A
+// checkpoint syncs them all the same; it then finds little left to do.
+type syncer struct {
+	layout  *layout.Layout
+	wake    chan struct{}
+	stopped chan struct{}
+
+	mu    sync.Mutex
+	queue []v1.Hash // guarded by mu
+	over  bool      // guarded by mu
+}
+
+func startSyncer(l *layout.Layout, level SyncLevel) *syncer {
+	s := &syncer{layout: l, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
+	if l.ReadOnly() || level != SyncCheckpoint {
+		s.over = true
+		close(s.stopped)
+		return s
+	}
+	go s.run()
+	return s
+}
+
+// add queues a blob that was committed.
+func (s *syncer) add(h v1.Hash) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return
+	}
+	s.queue = append(s.queue, h)
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *syncer) run() {
+	defer close(s.stopped)
+	for range s.wake {
+		for h, ok := s.next(); ok; h, ok = s.next() {
+			_ = s.layout.SyncBlob(h) // the checkpoint's own sync meets the error again
+		}
+	}
+}
+
+func (s *syncer) next() (h v1.Hash, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 || s.over {
+		return v1.Hash{}, false
+	}
+	h, s.queue = s.queue[0], s.queue[1:]
+	return h, true
+}
+
+func (s *syncer) close() {
+	s.mu.Lock()
+	if !s.over {
+		s.over = true
+		close(s.wake)
+	}
+	s.mu.Unlock()
+	<-s.stopped
+}
+
+// syncAll syncs what the snapshot lists as not yet synced, whichever process
+// wrote it, and marks it so. What an earlier boot left unsynced stays marked:
+// a sync now proves nothing. A blob whose sync fails is one of these, since
+// the system may have dropped its bytes.
+func (c *Cache) syncAll(snapshot *index.Catalog) error {
+	snapshot.Sync(layout.Boot(), func(h v1.Hash) string {
+		err := c.layout.SyncBlob(h)
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			return ""
+		}
+		c.fault(err)
+		return syncFailed
+	})
+	if err := c.layout.SyncDirs(); err != nil {
+		return err
+	}
+	c.catalog.adoptSynced(snapshot)
+	return nil
+}
+
+// syncFailed stands in the place of a boot for a blob that could not be
+// synced.
+const syncFailed = "failed"

@@ -1,0 +1,56 @@
+package cache
+
+import (
+	"hash"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// expect is what bytes must be. A zero digest and a negative size expect
+// nothing.
+type expect struct {
+	digest v1.Hash
+	size   int64
+}
+
+// check returns a [*DigestMismatchError] or a [*SizeMismatchError].
+func (e expect) check(got v1.Hash, size int64) error {
+	if e.digest != (v1.Hash{}) && got != e.digest {
+		return &DigestMismatchError{Want: e.digest, Got: got}
+	}
+	if e.size >= 0 && size != e.size {
+		return &SizeMismatchError{Digest: got, Want: e.size, Got: size}
+	}
+	return nil
+}
+
+// verified returns a reader that gives EOF only after what it read was as
+// expected.
+func verified(rc io.ReadCloser, e expect) io.ReadCloser {
+	alg := e.digest.Algorithm
+	if alg == "" {
+		return rc
+	}
+	return &verifier{ReadCloser: rc, e: e, alg: alg, h: newHash(alg)}
+}
+
+type verifier struct {
+	io.ReadCloser
+	e   expect
+	alg string
+	h   hash.Hash
+	n   int64
+}
+
+func (v *verifier) Read(p []byte) (int, error) {
+	n, err := v.ReadCloser.Read(p)
+	v.h.Write(p[:n])
+	v.n += int64(n)
+	if err == io.EOF || v.e.size >= 0 && v.n > v.e.size {
+		if cerr := v.e.check(sumHash(v.alg, v.h.Sum(nil)), v.n); cerr != nil {
+			return n, cerr
+		}
+	}
+	return n, err
+}

@@ -1,0 +1,282 @@
+package index
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/ocicache/ocicache"
+)
+
+// ErrMalformed is returned by [Catalog.Decode] for what is not an OCI image
+// index. The error says where.
+var ErrMalformed = errors.New("malformed index")
+
+// extra is what other tools added to a descriptor of ours. It is written
+// back as it was.
+type extra struct {
+	fields map[string]json.RawMessage
+	notes  map[string]string
+}
+
+// Decode reads an index.json into an empty catalog. Empty input is an empty
+// index. It returns the value of [ocicache.AnnotationFolded].
+//
+// A descriptor that carries none of our annotations, or that cannot be an
+// entry, is foreign: it is kept and written back byte for byte. Of two
+// descriptors of one digest, the first is the entry.
+func (c *Catalog) Decode(b []byte) (folded string, err error) {
+	if len(bytes.TrimSpace(b)) == 0 {
+		return "", nil
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	malformed := func(err error) error {
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return fmt.Errorf("%w at %s: %w", ErrMalformed, position(b, d.InputOffset(), err), err)
+	}
+	if err := expect(d, json.Delim('{')); err != nil {
+		return "", malformed(err)
+	}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return "", malformed(err)
+		}
+		switch name {
+		case "manifests":
+			err = c.decodeManifests(d)
+		case "annotations":
+			folded, err = c.decodeNotes(d)
+		default:
+			var raw json.RawMessage
+			if err = d.Decode(&raw); err == nil {
+				err = c.setTop(name.(string), raw)
+			}
+		}
+		if err != nil {
+			return "", malformed(err)
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return "", malformed(err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return "", malformed(errors.New("more after the end of the index"))
+	}
+	return folded, nil
+}
+
+// position says where in b decoding stopped, as line and column.
+func position(b []byte, offset int64, err error) string {
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) && syntax.Offset > 0 {
+		offset = syntax.Offset
+	}
+	before := b[:min(offset, int64(len(b)))]
+	line := bytes.Count(before, []byte{'\n'}) + 1
+	column := len(before) - bytes.LastIndexByte(before, '\n')
+	return fmt.Sprintf("line %d, column %d", line, column)
+}
+
+func expect(d *json.Decoder, want json.Delim) error {
+	t, err := d.Token()
+	if err != nil {
+		return err
+	}
+	if t != want {
+		return fmt.Errorf("%v instead of %v", t, want)
+	}
+	return nil
+}
+
+// setTop keeps a field of the index. schemaVersion and mediaType are checked,
+// and written by Encode.
+func (c *Catalog) setTop(name string, raw json.RawMessage) error {
+	switch name {
+	case "schemaVersion":
+		if string(raw) != "2" {
+			return fmt.Errorf("schemaVersion %.20s, want 2", raw)
+		}
+	case "mediaType": // index.json has just one; some tools leave it out
+	default:
+		if c.top == nil {
+			c.top = map[string]json.RawMessage{}
+		}
+		c.top[name] = raw
+	}
+	return nil
+}
+
+func (c *Catalog) decodeNotes(d *json.Decoder) (folded string, err error) {
+	var notes map[string]string
+	if err := d.Decode(&notes); err != nil {
+		return "", err
+	}
+	folded = notes[ocicache.AnnotationFolded]
+	delete(notes, ocicache.AnnotationFolded)
+	c.notes = notes
+	return folded, nil
+}
+
+func (c *Catalog) decodeManifests(d *json.Decoder) error {
+	t, err := d.Token()
+	if err != nil || t == nil {
+		return err // "manifests": null is an empty list
+	}
+	if t != json.Delim('[') {
+		return fmt.Errorf("manifests: %v instead of [", t)
+	}
+	for d.More() {
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			return err
+		}
+		if !c.decodeDescriptor(raw) {
+			c.foreign = append(c.foreign, raw)
+		}
+	}
+	_, err = d.Token()
+	return err
+}
+
+// decodeDescriptor reads a descriptor of ours. It reports false for one that
+// is to be kept as it stands.
+func (c *Catalog) decodeDescriptor(raw json.RawMessage) bool {
+	if !bytes.Contains(raw, []byte(ocicache.AnnotationPrefix)) {
+		return false
+	}
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(raw, &fields) != nil {
+		return false
+	}
+	e, x, err := parseDescriptor(fields)
+	if err != nil {
+		return false
+	}
+	if _, exists := c.Get(e.Digest); exists {
+		return x == nil // a second one is dropped, unless somebody wrote on it
+	}
+	if !c.put(e) {
+		return false
+	}
+	if x != nil {
+		k, _ := makeKey(e.Digest)
+		c.extras[c.byKey[k]] = x
+	}
+	return true
+}
+
+// parseDescriptor takes a descriptor of ours apart.
+func parseDescriptor(fields map[string]json.RawMessage) (Entry, *extra, error) {
+	var e Entry
+	var notes map[string]string
+	for name, to := range map[string]any{"mediaType": &e.MediaType, "size": &e.Size, "digest": &e.Digest, "annotations": &notes} {
+		if err := json.Unmarshal(fields[name], to); err != nil {
+			return Entry{}, nil, err
+		}
+		delete(fields, name)
+	}
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(notes)), isOurs) {
+		return Entry{}, nil, errors.New("no annotation of ours")
+	}
+	if err := e.annotate(notes); err != nil {
+		return Entry{}, nil, err
+	}
+	if len(fields) == 0 && len(notes) == 0 {
+		return e, nil, nil
+	}
+	return e, &extra{fields: fields, notes: notes}, nil
+}
+
+func isOurs(key string) bool { return strings.HasPrefix(key, ocicache.AnnotationPrefix) }
+
+// annotate sets what our annotations say, and takes them out of notes.
+func (e *Entry) annotate(notes map[string]string) (err error) {
+	take := func(key string) (value string, ok bool) {
+		value, ok = notes[key]
+		delete(notes, key)
+		return value, ok
+	}
+	number := func(key string) int64 {
+		s, ok := take(key)
+		if !ok {
+			return 0
+		}
+		n, perr := strconv.ParseInt(s, 10, 64)
+		if perr != nil {
+			err = perr
+		}
+		return n
+	}
+	hash := func(s string) v1.Hash {
+		h, perr := v1.NewHash(s)
+		if perr != nil {
+			err = perr
+		}
+		return h
+	}
+	if s, ok := take(ocicache.AnnotationDigest); ok {
+		e.Tar = true
+		if s != "" {
+			e.Variant = hash(s)
+		}
+	}
+	pair, _ := take(ocicache.AnnotationPair)
+	if s, ok := take(ocicache.AnnotationDiffID); ok {
+		e.DiffID = hash(s)
+		e.Pair = parsePair(pair)
+	}
+	e.Codec, _ = take(ocicache.AnnotationCodec)
+	e.Unsynced, _ = take(ocicache.AnnotationUnsynced)
+	e.Created = number(ocicache.AnnotationCreated)
+	e.ModTime = number(ocicache.AnnotationModTime)
+	return err
+}
+
+func parsePair(s string) Pair {
+	switch s {
+	case ocicache.PairVerified:
+		return Verified
+	case ocicache.PairRefuted:
+		return Refuted
+	}
+	return Claimed
+}
+
+// record is a line of the journal.
+type record struct {
+	Put    map[string]json.RawMessage `json:"put"`
+	Delete *v1.Hash                   `json:"delete"`
+}
+
+// Apply applies a journal record: what [PutRecord] or [DeleteRecord] made.
+// Applying it again is harmless. What it cannot read it leaves out and
+// counts.
+func (c *Catalog) Apply(line []byte) {
+	var r record
+	if json.Unmarshal(line, &r) != nil {
+		c.skipped++
+		return
+	}
+	switch {
+	case r.Put != nil:
+		e, _, err := parseDescriptor(r.Put)
+		if err != nil || !c.put(e) {
+			c.skipped++
+		}
+	case r.Delete != nil:
+		c.remove(*r.Delete)
+	default:
+		c.skipped++
+	}
+}

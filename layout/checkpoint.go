@@ -1,0 +1,121 @@
+package layout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A Checkpoint is under way: the journal was set aside and its records are
+// to be written into index.json.
+type Checkpoint struct {
+	// Folded names the last record that the index will hold. It stands in
+	// the index, on its first line, and comes back through [Replica.Reset].
+	Folded string
+}
+
+// Checkpoint writes index.json anew. The writers' lock is held only while
+// the journal is set aside; then write is called, while others read and
+// write on, with a replica that holds at least what was set aside.
+// Checkpoints of several processes take turns. If nothing was journaled
+// since the last one, write is not called.
+func (l *Layout) Checkpoint(ctx context.Context, write func(Checkpoint, io.Writer) error) error {
+	return l.locked(ctx, l.checkpoint, checkpointing, func() error {
+		l.sweepCheckpoint()
+		// What a checkpoint that died had set aside goes first.
+		if err := l.fold(write); err != nil {
+			return err
+		}
+		if err := l.setAside(ctx); err != nil {
+			return err
+		}
+		return l.fold(write)
+	})
+}
+
+// setAside gives the journal another name and starts a new one.
+func (l *Layout) setAside(ctx context.Context) error {
+	return l.exclusive(ctx, func() error {
+		lg := &l.log
+		lg.mu.Lock()
+		defer lg.mu.Unlock()
+		if err := l.catchUp(); err != nil {
+			return err
+		}
+		if lg.journal == nil || lg.journal.number == 0 || !l.exists(journalFile) {
+			return nil
+		}
+		if err := l.root.Rename(journalFile, oldJournal); err != nil {
+			return err
+		}
+		return l.ensureJournal()
+	})
+}
+
+// fold writes an index that holds the journal that was set aside, and
+// removes it.
+func (l *Layout) fold(write func(Checkpoint, io.Writer) error) error {
+	old, err := l.openJournal(oldJournal)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if old != nil {
+		defer old.Close()
+		if err := old.readOn(discard{}); err != nil {
+			return err
+		}
+		if err := l.writeIndex(folded{old.generation, old.number}, write); err != nil {
+			return fmt.Errorf("checkpoint: %w", err)
+		}
+	}
+	return l.root.Remove(oldJournal)
+}
+
+type discard struct{}
+
+func (discard) Reset([]byte) (string, error) { return "", nil }
+func (discard) Apply([]byte)                 {}
+func (discard) End(bool)                     {}
+
+// writeIndex replaces index.json. If another tool replaced it, that is read
+// first, so that nothing it added is lost.
+func (l *Layout) writeIndex(mark folded, write func(Checkpoint, io.Writer) error) error {
+	l.log.mu.Lock()
+	err := l.catchUp()
+	if err == nil && !l.fileID(ocispec.ImageIndexFile).same(l.log.loaded) {
+		err = l.reload()
+	}
+	l.log.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	err = l.replaceFile(ocispec.ImageIndexFile, func(w io.Writer) error {
+		return write(Checkpoint{Folded: mark.String()}, w)
+	})
+	if err != nil {
+		return err
+	}
+	l.log.mu.Lock()
+	l.log.loaded = l.fileID(ocispec.ImageIndexFile)
+	l.log.seen = l.log.loaded
+	l.log.mu.Unlock()
+	return l.syncDirs(".")
+}
+
+// sweepCheckpoint removes what checkpoints that died had written of their
+// index. checkpoint.lock is held: nobody else is writing one.
+func (l *Layout) sweepCheckpoint() {
+	for _, name := range l.list(stateDir) {
+		if strings.HasPrefix(name, "new-"+ocispec.ImageIndexFile) {
+			l.root.Remove(stateDir + "/" + name)
+		}
+	}
+}

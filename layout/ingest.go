@@ -1,0 +1,127 @@
+package layout
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// An Ingest is a blob that is being written. Its file has a lock file beside
+// it, locked for as long as the ingest lasts, so that debris of a process
+// that died can be told from work under way.
+type Ingest struct {
+	*os.File
+	l         *Layout
+	name      string // below the layout's root
+	lock      *flock.Flock
+	committed bool
+}
+
+// Ingest starts to write a blob. The caller closes it, which discards what
+// was not committed.
+func (l *Layout) Ingest() (*Ingest, error) {
+	if l.readOnly {
+		return nil, fmt.Errorf("ingest in %s: %w", l.dir, ErrReadOnly)
+	}
+	name := ingestDir + "/" + random()
+	lock, err := l.lockIngest(name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := l.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		l.unlockIngest(name, lock)
+		return nil, err
+	}
+	return &Ingest{File: f, l: l, name: name, lock: lock}, nil
+}
+
+// lockIngest creates and locks the lock file of an ingest. A sweep of
+// another process may take the new file for debris in between; the lock then
+// stands on a file that is gone, and another is made.
+func (l *Layout) lockIngest(name string) (*flock.Flock, error) {
+	for {
+		lock := flock.New(l.path(name + ".lock"))
+		ok, err := lock.TryLock()
+		if err != nil {
+			return nil, err
+		}
+		if ok && l.exists(name+".lock") {
+			return lock, nil
+		}
+		lock.Close()
+	}
+}
+
+func (l *Layout) unlockIngest(name string, lock *flock.Flock) error {
+	if removeBeforeUnlock {
+		return errors.Join(l.root.Remove(name+".lock"), lock.Close())
+	}
+	return errors.Join(lock.Close(), l.root.Remove(name+".lock"))
+}
+
+// Close closes the file, and discards the bytes unless they were committed.
+// Closing twice is harmless.
+func (in *Ingest) Close() error {
+	err := in.File.Close()
+	if errors.Is(err, fs.ErrClosed) {
+		return nil
+	}
+	if !in.committed {
+		err = errors.Join(err, in.l.root.Remove(in.name))
+	}
+	return errors.Join(err, in.l.unlockIngest(in.name, in.lock))
+}
+
+// settle gives the file a modification time that no later write can have:
+// some seconds ago, whole. With that time recorded, a change of the bytes
+// shows, however coarse the file system's clock is.
+func (in *Ingest) settle() error {
+	then := time.Now().Add(-settled).Truncate(settled)
+	return in.l.root.Chtimes(in.name, then, then)
+}
+
+// settled is how old a modification time must be for a later write to show;
+// FAT has the coarsest clock, of two seconds.
+const settled = 2 * time.Second
+
+// sweep removes what dead processes left in ingest and trash. Debris does no
+// harm but to take room, so errors are not reported.
+func (l *Layout) sweep() {
+	for _, name := range l.list(ingestDir) {
+		if data, ok := strings.CutSuffix(name, ".lock"); ok {
+			l.sweepIngest(ingestDir + "/" + data)
+		}
+	}
+	for _, name := range l.list(trashDir) {
+		l.root.Remove(trashDir + "/" + name)
+	}
+}
+
+func (l *Layout) sweepIngest(name string) {
+	lock := flock.New(l.path(name+".lock"), flock.SetFlag(os.O_RDWR))
+	if ok, err := lock.TryLock(); err != nil || !ok {
+		lock.Close()
+		return
+	}
+	l.root.Remove(name)
+	l.unlockIngest(name, lock)
+}
+
+func (l *Layout) list(dir string) []string {
+	d, err := l.root.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(-1)
+	return names
+}
+
+func random() string { return strings.ToLower(rand.Text()) }

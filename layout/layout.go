@@ -1,0 +1,334 @@
+// Package layout keeps a directory as an OCI image layout that several
+// processes write to at once: its blobs, its index.json, and beside them, in
+// .ocicache, a journal of what changed since index.json was last written.
+//
+// It never reads annotations: what stands in the index and in the journal's
+// records is its caller's.
+//
+// The lock order is: [Layout].checkpoint, [Layout].writer, [Layout].log.
+package layout
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+var (
+	// ErrNotLayout is returned by [Open] for a path that is something else.
+	ErrNotLayout = errors.New("not an OCI image layout")
+	// ErrVersion is returned by [Open] for a layout, or a journal beside it,
+	// of a version that this package does not know.
+	ErrVersion = errors.New("unsupported version")
+	// ErrReadOnly is returned by whatever would write to a read-only layout.
+	ErrReadOnly = errors.New("read-only")
+	// ErrLocked is returned when a lock was not to be had in time. The error
+	// names the lock file.
+	ErrLocked = errors.New("locked by another process")
+)
+
+// version is of what stands in .ocicache.
+const version = "1\n"
+
+const (
+	stateDir      = ".ocicache"
+	versionFile   = stateDir + "/version"
+	journalFile   = stateDir + "/journal"
+	oldJournal    = stateDir + "/journal.old"
+	lockFile      = stateDir + "/lock"
+	checkpointing = stateDir + "/checkpoint.lock"
+	ingestDir     = stateDir + "/ingest"
+	trashDir      = stateDir + "/trash"
+	quarantineDir = stateDir + "/quarantine"
+)
+
+// Options of [Open]. The zero value opens for writing.
+type Options struct {
+	// ReadOnly takes no lock and writes nothing. The layout may be on a
+	// read-only file system.
+	ReadOnly bool
+	// LockTimeout bounds the wait for another process's lock; 0 means ten
+	// seconds.
+	LockTimeout time.Duration
+}
+
+// A Layout is an open directory. It is safe for concurrent use, and other
+// processes may have the same directory open.
+type Layout struct {
+	dir      string
+	root     *os.Root
+	readOnly bool
+	timeout  time.Duration
+
+	algs map[string]*algorithm // by name, fixed
+
+	checkpoint chan struct{} // held by this process's one checkpoint
+	writer     chan struct{} // held by this process's one writer
+
+	log log
+}
+
+// An algorithm is one directory below blobs. It is opened once it is there.
+type algorithm struct {
+	hexLen int
+
+	mu   sync.Mutex
+	root *os.Root // guarded by mu; nil until the directory exists
+}
+
+// Open opens dir, and creates it, and the layout in it, if need be. A path
+// that is not a directory, or that holds other things and no oci-layout
+// file, is [ErrNotLayout] and left as it is. Read-only opening creates
+// nothing.
+func Open(dir string, opts Options) (*Layout, error) {
+	if !opts.ReadOnly {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			if fi, serr := os.Stat(dir); serr == nil && !fi.IsDir() {
+				return nil, fmt.Errorf("open %s: %w: it is not a directory", dir, ErrNotLayout)
+			}
+			return nil, err
+		}
+	}
+	if fi, err := os.Stat(dir); err != nil {
+		return nil, err
+	} else if !fi.IsDir() {
+		return nil, fmt.Errorf("open %s: %w: it is not a directory", dir, ErrNotLayout)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	l := &Layout{
+		dir:        dir,
+		root:       root,
+		readOnly:   opts.ReadOnly,
+		timeout:    opts.LockTimeout,
+		algs:       map[string]*algorithm{"sha256": {hexLen: 64}, "sha512": {hexLen: 128}},
+		checkpoint: make(chan struct{}, 1),
+		writer:     make(chan struct{}, 1),
+	}
+	if l.timeout == 0 {
+		l.timeout = 10 * time.Second
+	}
+	if err := l.prepare(); err != nil {
+		root.Close()
+		return nil, fmt.Errorf("open %s: %w", dir, err)
+	}
+	return l, nil
+}
+
+// prepare checks that the directory is a layout that we may use, or makes it
+// one.
+func (l *Layout) prepare() error {
+	isLayout, err := l.check()
+	if err != nil || l.readOnly {
+		return err
+	}
+	for _, dir := range []string{stateDir, ingestDir, trashDir, quarantineDir} {
+		if err := l.root.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	if isLayout && l.exists(versionFile) {
+		l.sweep()
+		return nil
+	}
+	return l.exclusive(context.Background(), l.create)
+}
+
+// check reports whether there is a layout, and refuses what is none, or is
+// of an unknown version.
+func (l *Layout) check() (bool, error) {
+	if b, err := l.readSmall(versionFile); err == nil {
+		if string(b) != version {
+			return false, fmt.Errorf("%w: %s says %.40q, this program knows %q", ErrVersion, versionFile, b, version)
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+
+	b, err := l.readSmall(ocispec.ImageLayoutFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, l.checkEmpty()
+	}
+	if err != nil {
+		return false, err
+	}
+	var il ocispec.ImageLayout
+	if err := json.Unmarshal(b, &il); err != nil {
+		return false, fmt.Errorf("%w: %s: %w", ErrNotLayout, ocispec.ImageLayoutFile, err)
+	}
+	if il.Version != ocispec.ImageLayoutVersion {
+		return false, fmt.Errorf("%w: imageLayoutVersion %.40q, want %q", ErrVersion, il.Version, ocispec.ImageLayoutVersion)
+	}
+	return true, nil
+}
+
+// checkEmpty refuses a directory without an oci-layout file, unless it is
+// empty or a create of ours was cut short in it.
+func (l *Layout) checkEmpty() error {
+	if l.readOnly {
+		return fmt.Errorf("%w: it has no %s file", ErrNotLayout, ocispec.ImageLayoutFile)
+	}
+	if l.exists(versionFile) {
+		return nil
+	}
+	d, err := l.root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(2)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	for _, name := range names {
+		if name != stateDir {
+			return fmt.Errorf("%w: it has no %s file and holds other things, %q among them", ErrNotLayout, ocispec.ImageLayoutFile, name)
+		}
+	}
+	return nil
+}
+
+// create makes what is missing. Files that are there stay: another process
+// may have created the layout meanwhile, and used it. oci-layout comes last,
+// and makes the directory a layout.
+func (l *Layout) create() error {
+	if err := l.writeFile(versionFile, []byte(version)); err != nil {
+		return err
+	}
+	if err := l.root.MkdirAll(filepath.Join(ocispec.ImageBlobsDir, "sha256"), 0o755); err != nil {
+		return err
+	}
+	if !l.exists(ocispec.ImageIndexFile) {
+		empty := `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[]}` + "\n"
+		if err := l.writeFile(ocispec.ImageIndexFile, []byte(empty)); err != nil {
+			return err
+		}
+	}
+	if !l.exists(ocispec.ImageLayoutFile) {
+		il := `{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}` + "\n"
+		if err := l.writeFile(ocispec.ImageLayoutFile, []byte(il)); err != nil {
+			return err
+		}
+	}
+	return l.syncDirs(ocispec.ImageBlobsDir, stateDir, ".")
+}
+
+// Dir returns the directory's path as it was given to [Open].
+func (l *Layout) Dir() string { return l.dir }
+
+// ReadOnly reports whether the layout was opened to be read only.
+func (l *Layout) ReadOnly() bool { return l.readOnly }
+
+// Close releases what the layout holds open. Blobs and ingests that callers
+// hold open stay theirs to close.
+func (l *Layout) Close() error {
+	l.log.close()
+	for _, alg := range l.algs {
+		alg.mu.Lock()
+		if alg.root != nil {
+			alg.root.Close()
+			alg.root = nil
+		}
+		alg.mu.Unlock()
+	}
+	return l.root.Close()
+}
+
+// path returns the file system path of a file of ours, for flock.
+func (l *Layout) path(name string) string { return filepath.Join(l.dir, filepath.FromSlash(name)) }
+
+func (l *Layout) exists(name string) bool {
+	_, err := l.root.Stat(name)
+	return err == nil
+}
+
+// readSmall reads a file that is a few bytes long unless somebody meddled.
+func (l *Layout) readSmall(name string) ([]byte, error) {
+	f, err := openRegular(l.root, name, os.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 4096))
+}
+
+// openRegular opens a file that is there. It does not wait at a FIFO or a
+// device in its place: those are fs.ErrInvalid.
+func openRegular(root *os.Root, name string, flag int) (*os.File, error) {
+	f, err := root.OpenFile(name, flag|openNonblock, 0)
+	if err != nil {
+		return nil, err
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// writeFile replaces a file as a whole, and syncs its bytes.
+func (l *Layout) writeFile(name string, b []byte) error {
+	return l.replaceFile(name, func(w io.Writer) error {
+		_, err := w.Write(b)
+		return err
+	})
+}
+
+// replaceFile writes a new file in the state directory and renames it to
+// name: readers see the old one or the new one. The new bytes are synced
+// first.
+func (l *Layout) replaceFile(name string, write func(io.Writer) error) (err error) {
+	tmp := stateDir + "/new-" + strings.ReplaceAll(name, "/", "-") + "-" + random()
+	f, err := l.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+			l.root.Remove(tmp)
+		}
+	}()
+	if err := write(f); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return l.root.Rename(tmp, name) // the commit point
+}
+
+// valid reports whether h can be the name of a blob. Nothing else becomes a
+// path.
+func (l *Layout) valid(h v1.Hash) bool {
+	alg, ok := l.algs[h.Algorithm]
+	if !ok || len(h.Hex) != alg.hexLen {
+		return false
+	}
+	for _, c := range []byte(h.Hex) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,56 @@
+package layout
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// exclusive runs fn while this process is the only one of all that writes.
+// The writers' lock is for an instant: fn does no network I/O and no work
+// that grows with a blob's size.
+func (l *Layout) exclusive(ctx context.Context, fn func() error) error {
+	return l.locked(ctx, l.writer, lockFile, fn)
+}
+
+// locked runs fn holding first the process's own token and then the lock
+// file, so that the goroutines of one process do not poll against each
+// other.
+func (l *Layout) locked(ctx context.Context, token chan struct{}, name string, fn func() error) error {
+	if l.readOnly {
+		return fmt.Errorf("%s: %w", l.dir, ErrReadOnly)
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.timeout)
+	defer cancel()
+
+	select {
+	case token <- struct{}{}:
+	case <-ctx.Done():
+		return l.lockError(ctx, name)
+	}
+	defer func() { <-token }()
+
+	lock := flock.New(l.path(name))
+	defer lock.Close()
+	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
+		ok, err := lock.TryLock()
+		if err != nil {
+			return fmt.Errorf("lock %s: %w", l.path(name), err)
+		}
+		if ok {
+			return fn()
+		}
+		select {
+		case <-time.After(wait/2 + rand.N(wait)):
+		case <-ctx.Done():
+			return l.lockError(ctx, name)
+		}
+	}
+}
+
+func (l *Layout) lockError(ctx context.Context, name string) error {
+	return fmt.Errorf("lock %s: %w (%w)", l.path(name), ErrLocked, ctx.Err())
+}

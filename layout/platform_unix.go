@@ -1,0 +1,17 @@
+//go:build unix
+
+package layout
+
+import "syscall"
+
+// openNonblock keeps an open from waiting for the other end of a FIFO.
+const openNonblock = syscall.O_NONBLOCK
+
+// removeBeforeUnlock: a lock file is removed while it is still locked, so
+// that nobody locks a file that is about to go.
+const removeBeforeUnlock = true
+
+const (
+	canSyncDir = true
+	syncFlag   = syscall.O_RDONLY
+)

@@ -1,0 +1,166 @@
+package layout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// A Tx is the instant in which this process is the only one that writes.
+type Tx struct {
+	l       *Layout
+	trashed []string
+	dirs    map[string]bool // blob directories that changed
+}
+
+// Update runs fn under the writers' lock, after the replica has caught up
+// with all that other processes did. What fn renames and appends is there for
+// all at once visible, and stays when fn then fails; fn must do its checks
+// first. The error is [ErrLocked] if the lock was not to be had before ctx
+// ended or the lock timeout passed.
+func (l *Layout) Update(ctx context.Context, fn func(*Tx) error) error {
+	tx := &Tx{l: l, dirs: map[string]bool{}}
+	err := l.exclusive(ctx, func() error {
+		l.log.mu.Lock()
+		err := l.catchUp()
+		l.log.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+	for _, name := range tx.trashed {
+		l.root.Remove(name) // sweep finds what stays
+	}
+	return err
+}
+
+// Commit makes an ingest's bytes the blob of h, in the place of whatever is
+// there, and returns the file's modification time in nanoseconds since the
+// Unix epoch. The caller has checked that the bytes hash to h. The ingest
+// stays readable until it is closed.
+func (tx *Tx) Commit(in *Ingest, h v1.Hash) (modTime int64, err error) {
+	if !tx.l.valid(h) {
+		return 0, fmt.Errorf("commit %q: not a digest that can name a blob", h)
+	}
+	if err := tx.l.makeBlobDir(h); err != nil {
+		return 0, err
+	}
+	if err := in.settle(); err != nil {
+		return 0, err
+	}
+	if err := tx.l.root.Rename(in.name, blobPath(h)); err != nil { // the commit point of the bytes
+		return 0, err
+	}
+	in.committed = true
+	tx.dirs[h.Algorithm] = true
+	_, modTime, err = tx.l.StatBlob(h)
+	return modTime, err
+}
+
+// Trash takes a blob out of the layout; its bytes go when the update is
+// over. A blob that is not there is no error. The record of it is appended
+// first.
+func (tx *Tx) Trash(h v1.Hash) error {
+	name := trashDir + "/" + h.Hex + "-" + random()
+	if err := tx.moveAway(h, name); err != nil {
+		return err
+	}
+	tx.trashed = append(tx.trashed, name)
+	return nil
+}
+
+// Quarantine takes a blob out of the layout and keeps its bytes aside, one
+// file for each digest.
+func (tx *Tx) Quarantine(h v1.Hash) error {
+	return tx.moveAway(h, quarantineDir+"/"+h.Algorithm+"-"+h.Hex)
+}
+
+func (tx *Tx) moveAway(h v1.Hash, name string) error {
+	if !tx.l.valid(h) {
+		return nil
+	}
+	err := tx.l.root.Rename(blobPath(h), name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Append adds records, JSON objects, to the journal, and applies them to the
+// replica. All of them are there afterwards, or none.
+func (tx *Tx) Append(records ...[]byte) error {
+	lg := &tx.l.log
+	lg.mu.Lock()
+	defer lg.mu.Unlock()
+
+	if err := tx.l.ensureJournal(); err != nil {
+		return err
+	}
+	var lines []byte
+	for i, r := range records {
+		lines = append(lines, numbered(lg.journal.number+uint64(i)+1, r)...)
+	}
+	if err := tx.l.appendJournal(lines); err != nil {
+		return err
+	}
+	return lg.journal.readOn(lg.replica)
+}
+
+// ensureJournal makes the journal that is appended to, if there is none. The
+// writers' lock and log.mu are held, and the log is caught up.
+func (l *Layout) ensureJournal() error {
+	if l.log.journal != nil && l.exists(journalFile) {
+		return nil
+	}
+	previous := ""
+	if l.log.journal != nil {
+		previous = l.log.journal.generation // a checkpoint died after it set this one aside
+	}
+	j, err := l.createJournal(previous)
+	if err != nil {
+		return err
+	}
+	if j == nil {
+		return fmt.Errorf("%s vanished as it was made", l.path(journalFile))
+	}
+	l.log.journal.Close()
+	l.log.journal = j
+	return nil
+}
+
+// appendJournal writes lines behind the last whole line. What a crash tore
+// is cut off first, and so is what a full disk tears now.
+func (l *Layout) appendJournal(lines []byte) error {
+	f, end := l.log.journal.file, l.log.journal.offset
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if fi.Size() > end {
+		if err := f.Truncate(end); err != nil {
+			return err
+		}
+	}
+	if l.log.journal.inLine {
+		lines = append([]byte{'\n'}, lines...)
+	}
+	if _, err := f.WriteAt(lines, end); err != nil { // the commit point of the records
+		return errors.Join(err, f.Truncate(end))
+	}
+	return nil
+}
+
+// JournalSize returns the length in bytes of what the journal holds, as far
+// as this process has read it.
+func (l *Layout) JournalSize() int64 {
+	l.log.mu.Lock()
+	defer l.log.mu.Unlock()
+	if l.log.journal == nil {
+		return 0
+	}
+	return l.log.journal.offset
+}
