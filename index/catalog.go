@@ -210,7 +210,8 @@ func (c *Catalog) Variants(h v1.Hash) []Entry {
 // Known reports whether h is the digest of an entry or the diffID of one.
 func (c *Catalog) Known(h v1.Hash) bool {
 	k, ok := makeKey(h)
-	return ok && c.byKey[k] != 0
+	n := &c.nodes[c.byKey[k]]
+	return ok && (n.listed || n.first != 0)
 }
 
 // Entries yields all entries, in no particular order.
@@ -371,6 +372,9 @@ func (c *Catalog) remove(h v1.Hash) {
 	delete(c.unsynced, r)
 	delete(c.extras, r)
 	c.nodes[r].tar = false
+	if t := c.nodes[r].diffID; c.nodes[t].variant == r {
+		c.setVariant(t, v1.Hash{})
+	}
 	c.setVariant(r, v1.Hash{})
 	c.setPair(r, v1.Hash{}, Unknown)
 	for v := c.nodes[r].first; v != 0; v = c.nodes[r].first {
