@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"sync"
@@ -49,16 +50,20 @@ func openDir(t *testing.T, dir string, opts ...cache.Option) *cache.Cache {
 		t.Fatal(err)
 	}
 	dirs.Store(c, dir)
-	before := runtime.NumGoroutine()
+	openCaches.Add(1)
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
 		checkDir(t, dir)
-		checkGoroutines(t, before)
+		if openCaches.Add(-1) == 0 {
+			checkGoroutines(t)
+		}
 	})
 	return c
 }
+
+var openCaches atomic.Int64
 
 var dirs sync.Map // *cache.Cache to its directory
 
@@ -101,19 +106,31 @@ var tamperedPaths sync.Map
 
 func tampered(path string) bool { _, ok := tamperedPaths.Load(path); return ok }
 
-// checkGoroutines waits for the goroutines that a cache started to end.
-func checkGoroutines(t *testing.T, want int) {
+// checkGoroutines waits for the goroutines of our packages to end.
+func checkGoroutines(t *testing.T) {
 	t.Helper()
-	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
-	for range 200 {
-		if runtime.NumGoroutine() <= want {
+	var left []string
+	for range 400 {
+		if left = goroutines(); len(left) == 0 {
 			return
 		}
 		time.Sleep(5 * time.Millisecond)
-		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	}
-	buf := make([]byte, 1<<20)
-	t.Errorf("%d goroutines, want %d:\n%s", runtime.NumGoroutine(), want, buf[:runtime.Stack(buf, true)])
+	t.Errorf("%d goroutines are left:\n%s", len(left), strings.Join(left, "\n\n"))
+}
+
+var ours = regexp.MustCompile(`github.com/ocicache/ocicache/(cache|internal/fill|layout|compression)\.`)
+
+// goroutines returns the stacks of those that our packages run or started.
+func goroutines() []string {
+	buf := make([]byte, 8<<20)
+	var left []string
+	for _, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		if ours.MatchString(g) && !strings.Contains(g, "testing.(*T).Run") && !strings.Contains(g, "testing.tRunner") {
+			left = append(left, g)
+		}
+	}
+	return left
 }
 
 func listDir(t *testing.T, dir string) []string {

@@ -27,7 +27,7 @@ func (l *layer) Compressed() (io.ReadCloser, error) {
 	case !l.c.layout.Valid(h):
 		return l.opaque(h)
 	}
-	return l.compressed(h)
+	return l.compressed(h, false)
 }
 
 // opaque passes a layer through whose digest is none that the cache knows.
@@ -39,8 +39,9 @@ func (l *layer) opaque(h v1.Hash) (io.ReadCloser, error) {
 }
 
 // compressed returns the blob from the cache, or makes it of the tar, or
-// fills it from the origin.
-func (l *layer) compressed(h v1.Hash) (io.ReadCloser, error) {
+// fills it from the origin. A lazy reader of a fill is to say when its bytes
+// are wanted.
+func (l *layer) compressed(h v1.Hash, lazy bool) (io.ReadCloser, error) {
 	if e, ok := l.c.entry(h); ok {
 		if l.from.desc != nil && l.from.desc.Size != e.Size && l.c.present(e) {
 			return nil, &SizeMismatchError{Digest: h, Want: l.from.desc.Size, Got: e.Size}
@@ -65,6 +66,7 @@ func (l *layer) compressed(h v1.Hash) (io.ReadCloser, error) {
 	}
 	key := fillKey{of: h, form: compressed, alg: h.Algorithm}
 	return l.c.read(key, func() config { return l.filling(h) }, fill.Options{
+		Lazy:  lazy,
 		Again: l.compressedAgain(),
 		Check: func(_ []byte, n int64) error { return expect{size: l.size()}.check(h, n) },
 	}, true)
@@ -196,7 +198,7 @@ func (l *layer) uncompressedAgain() func() (io.ReadCloser, error) {
 
 // decompressing decompresses without keeping anything.
 func (l *layer) decompressing(h v1.Hash) (io.ReadCloser, error) {
-	src, err := l.compressed(h)
+	src, err := l.compressed(h, false)
 	if err != nil {
 		return nil, err
 	}

@@ -45,6 +45,8 @@ type Config struct {
 	Commit func(sum []byte, n int64) error
 	// Fault is told of errors of the file and of Commit.
 	Fault func(error)
+	// Wanted is called once, when a reader first reads. It may be nil.
+	Wanted func()
 	// Done is called when the fill has committed or failed.
 	Done func()
 	// Slots bounds how many fills read at a time, nil does not.

@@ -42,12 +42,15 @@ func (r *Ref) Wait(ctx context.Context) error {
 	return r.f.err
 }
 
+// want notes that somebody reads.
 func (f *Fill) want() {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.wanted {
-		f.wanted = true
-		f.changed.Broadcast()
+	first := !f.wanted
+	f.wanted = true
+	f.changed.Broadcast()
+	f.mu.Unlock()
+	if first && f.cfg.Wanted != nil {
+		f.cfg.Wanted()
 	}
 }
 
@@ -56,6 +59,8 @@ type Options struct {
 	// Own says that the reader's own origin is the one that the fill reads:
 	// its errors are the reader's.
 	Own bool
+	// Lazy says that reading is not yet wanting: see [Reader.Want].
+	Lazy bool
 	// Again reads the reader's own origin from the start, checking all that
 	// Check would. It is used when the fill fails and the bytes can still be
 	// had. It may be nil.
@@ -135,6 +140,10 @@ func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
 		}
 	}
 }
+
+// Want says that what a lazy reader reads is wanted: without that, the fill
+// is not committed, and gives no EOF.
+func (r *Reader) Want() { r.core.ref.f.want() }
 
 // Offset returns how many bytes were read.
 func (r *Reader) Offset() int64 { return r.core.off }
@@ -225,7 +234,9 @@ var errClosed = errors.New("read of a closed layer")
 // bytes or an error, never both.
 func (c *core) follow(p []byte) (int, error) {
 	f := c.ref.f
-	f.want()
+	if !c.o.Lazy {
+		f.want()
+	}
 	f.mu.Lock()
 	if f.cfg.Once {
 		f.offsets[c] = c.off
