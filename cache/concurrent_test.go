@@ -156,13 +156,14 @@ func TestAbandoned(t *testing.T) {
 func TestDroppedReader(t *testing.T) {
 	want := makeLayer(1, 8_000_000)
 	l := fake(want)
+	img := imageOf(t, l) // with a manifest that says how much is left
 	blocked, closed := make(chan struct{}), make(chan struct{})
 	l.compressed = func() (io.ReadCloser, error) {
 		return &stalledReader{first: want.blob[:1000], blocked: blocked, closed: closed}, nil
 	}
 	c := open(t)
 	func() {
-		rc, err := c.Layer(l).Compressed()
+		rc, err := layersOf(t, c.Image(img))[0].Compressed()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -182,6 +182,9 @@ func (d *diffLayer) Compressed() (io.ReadCloser, error) {
 // Uncompressed implements v1.Layer. A blob that is only claimed to have the
 // diffID is decompressed too: what comes out is verified before EOF.
 func (d *diffLayer) Uncompressed() (io.ReadCloser, error) {
+	if d.c.fills.isClosed() {
+		return nil, fmt.Errorf("cache: read: %w", ErrClosed)
+	}
 	if tar, ok := d.c.entry(d.diffID); ok {
 		if rc := d.c.openHit(tar, nil); rc != nil {
 			return rc, nil

@@ -194,11 +194,11 @@ func makeTar(seed uint64, size int) []byte {
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
+	body := make([]byte, min(size, 64<<10)) // does not repeat within gzip's window
+	for j := range body {
+		body[j] = "etaoin shrdlu\n"[rnd.IntN(14)]
+	}
 	for i := 0; buf.Len() < size; i++ {
-		body := make([]byte, min(size, 64<<10))
-		for j := range body {
-			body[j] = "etaoin shrdlu\n"[rnd.IntN(14)]
-		}
 		w.WriteHeader(&tar.Header{Name: fmt.Sprintf("%d/file-%d", seed, i), Mode: 0o644, Size: int64(len(body))})
 		w.Write(body)
 	}

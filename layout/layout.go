@@ -97,7 +97,7 @@ func Open(dir string, opts Options) (*Layout, error) {
 			if fi, serr := os.Stat(dir); serr == nil && !fi.IsDir() {
 				return nil, fmt.Errorf("open %s: %w: it is not a directory", dir, ErrNotLayout)
 			}
-			return nil, err
+			return nil, fmt.Errorf("open %s: %w", dir, err)
 		}
 	}
 	if fi, err := os.Stat(dir); err != nil {
