@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/stream"
@@ -81,7 +82,7 @@ func TestReserve(t *testing.T) {
 // The lock is held by another process, as far as flock can tell.
 func TestLocked(t *testing.T) {
 	want := makeLayer(1, 100_000)
-	c := open(t, cache.WithLockTimeout(1))
+	c := open(t, cache.WithLockTimeout(20*time.Millisecond))
 	unlock := flockFile(t, filepath.Join(dirOf(c), ".ocicache", "lock"))
 	checkForms(t, c.Layer(fake(want)), want)
 	if c.Stats().WriteFaults == 0 {

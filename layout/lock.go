@@ -27,9 +27,13 @@ func (l *Layout) locked(ctx context.Context, token chan struct{}, name string, f
 	defer cancel()
 
 	select {
-	case token <- struct{}{}:
-	case <-ctx.Done():
-		return l.lockError(ctx, name)
+	case token <- struct{}{}: // even if ctx has ended: trying costs no wait
+	default:
+		select {
+		case token <- struct{}{}:
+		case <-ctx.Done():
+			return l.lockError(ctx, name)
+		}
 	}
 	defer func() { <-token }()
 
