@@ -96,6 +96,16 @@ func (c *Cache) commitTar(in *layout.Ingest, f tarFacts) error {
 	})
 }
 
+// recordPair records a pair that was verified by decompressing the blob.
+func (c *Cache) recordPair(digest, diffID v1.Hash) {
+	if e, ok := c.catalog.get(digest); ok && e.Pair == index.Verified && e.DiffID == diffID {
+		return
+	}
+	if err := c.commitTar(nil, tarFacts{diffID: diffID, digest: digest}); err != nil {
+		c.fault(err)
+	}
+}
+
 // A keeper brings the ingest's bytes to their place, unless good ones are
 // there, and notes in the entry when it did.
 type keeper func(*index.Entry) error

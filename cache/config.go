@@ -109,11 +109,7 @@ func (l *layer) fillingTar(diffID v1.Hash) config {
 // decompression makes the tar of a blob, from the cache or as it arrives.
 func (l *layer) decompression(h v1.Hash, alg string) config {
 	cfg := l.c.writing(alg, func(in *layout.Ingest, got v1.Hash, n int64) error {
-		f := tarFacts{diffID: got, size: n, mediaType: compression.Uncompressed(l.mediaType()), digest: h}
-		if !l.c.o.keepTar {
-			in = nil
-		}
-		return l.c.commitTar(in, f)
+		return l.c.commitTar(in, tarFacts{diffID: got, size: n, mediaType: compression.Uncompressed(l.mediaType()), digest: h})
 	})
 	cfg.Slots = l.c.decompressSlots
 	var w wanting

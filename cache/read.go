@@ -69,7 +69,7 @@ func (l *layer) compressed(h v1.Hash, lazy bool) (io.ReadCloser, error) {
 		Lazy:  lazy,
 		Again: l.compressedAgain(),
 		Check: func(_ []byte, n int64) error { return expect{size: l.size()}.check(h, n) },
-	}, true)
+	})
 }
 
 // compressedAgain returns what reads the origin past the cache, verified;
@@ -134,70 +134,45 @@ func (l *layer) uncompressed(h v1.Hash) (io.ReadCloser, error) {
 		if want != (v1.Hash{}) && want.Algorithm == e.DiffID.Algorithm && want != e.DiffID {
 			return nil, &DigestMismatchError{Want: want, Got: e.DiffID}
 		}
-		if rc := l.openTar(e.DiffID); rc != nil {
+		if rc := l.openTar(e.DiffID, h); rc != nil {
 			return rc, nil
 		}
 	} else if want != (v1.Hash{}) {
-		if rc := l.openTar(want); rc != nil {
+		if rc := l.openTar(want, h); rc != nil {
 			return rc, nil
 		}
 	}
 	if l.inner == nil && (!known || !l.c.readable(e)) {
 		return nil, fmt.Errorf("cache: uncompressed: %w", notFound(h))
 	}
-	if l.c.o.readOnly {
-		return l.decompressing(h)
-	}
 	alg := "sha256"
 	if l.c.layout.Valid(want) {
 		alg = want.Algorithm
 	}
+	check := func(sum []byte, _ int64) error { return expect{digest: want, size: -1}.check(sumHash(alg, sum), -1) }
+	again := func() (io.ReadCloser, error) { return l.decompressing(h, alg, check) }
+	if l.c.o.readOnly || !l.c.o.keepTar {
+		return again()
+	}
 	key := fillKey{of: h, form: decompressed, alg: alg}
-	return l.c.read(key, func() config { return l.decompression(h, alg) }, fill.Options{
-		Again: l.uncompressedAgain(),
-		Check: func(sum []byte, _ int64) error { return expect{digest: want, size: -1}.check(sumHash(alg, sum), -1) },
-	}, l.inner != nil)
+	return l.c.read(key, func() config { return l.decompression(h, alg) }, fill.Options{Again: again, Check: check})
 }
 
-// openTar opens the uncompressed form if it is in the cache.
-func (l *layer) openTar(diffID v1.Hash) io.ReadCloser {
+// openTar opens the uncompressed form of digest h if it is in the cache.
+func (l *layer) openTar(diffID, h v1.Hash) io.ReadCloser {
 	tar, ok := l.c.entry(diffID)
 	if !ok {
 		return nil
 	}
-	rc := l.c.openHit(tar, l.uncompressedAgain())
-	if rc == nil {
-		return nil // not a typed nil
-	}
-	return rc
+	return l.c.openHit(tar, func() (io.ReadCloser, error) {
+		return l.decompressing(h, diffID.Algorithm, func(sum []byte, _ int64) error {
+			return expect{digest: diffID, size: -1}.check(sumHash(diffID.Algorithm, sum), -1)
+		})
+	})
 }
 
-// uncompressedAgain returns what reads the origin past the cache,
-// decompressed and verified; nil if there is no origin.
-func (l *layer) uncompressedAgain() func() (io.ReadCloser, error) {
-	again := l.compressedAgain()
-	if again == nil {
-		return nil
-	}
-	return func() (io.ReadCloser, error) {
-		src, err := again()
-		if err != nil {
-			return nil, err
-		}
-		rc, err := l.c.decompress(src)
-		if err != nil {
-			return nil, err
-		}
-		h, _ := l.Digest()
-		if want := l.expectedDiffID(); want != h {
-			return verified(rc, expect{digest: want, size: -1}), nil
-		}
-		return rc, nil
-	}
-}
-
-// decompressing decompresses without keeping anything.
-func (l *layer) decompressing(h v1.Hash) (io.ReadCloser, error) {
+// decompressing decompresses for one reader, and keeps nothing but the pair.
+func (l *layer) decompressing(h v1.Hash, alg string, check func(sum []byte, n int64) error) (io.ReadCloser, error) {
 	src, err := l.compressed(h, false)
 	if err != nil {
 		return nil, err
@@ -207,10 +182,15 @@ func (l *layer) decompressing(h v1.Hash) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	if want := l.expectedDiffID(); want != h {
-		return verified(rc, expect{digest: want, size: -1}), nil
-	}
-	return rc, nil
+	return &verifier{ReadCloser: rc, h: newHash(alg), size: -1, check: func(sum []byte, n int64) error {
+		if err := check(sum, n); err != nil {
+			return err
+		}
+		if !l.c.o.readOnly {
+			l.c.recordPair(h, sumHash(alg, sum))
+		}
+		return nil
+	}}, nil
 }
 
 // tarOnly returns the tar of a layer that has no compressed form but what is
@@ -237,13 +217,12 @@ func (l *layer) tarOnly() (io.ReadCloser, error) {
 		return again()
 	}
 	key := fillKey{of: diffID, form: tarOf, alg: diffID.Algorithm}
-	return l.c.read(key, func() config { return l.fillingTar(diffID) }, fill.Options{Again: again}, true)
+	return l.c.read(key, func() config { return l.fillingTar(diffID) }, fill.Options{Again: again})
 }
 
-// read joins or starts a fill and returns a reader of it. OwnOrigin says
-// that the config reads the caller's own origin. If the fill cannot even
-// begin, the origin is read past the cache.
-func (c *Cache) read(key fillKey, start func() config, o fill.Options, ownOrigin bool) (io.ReadCloser, error) {
+// read joins or starts a fill and returns a reader of it. If the fill cannot
+// even begin, the origin is read past the cache.
+func (c *Cache) read(key fillKey, start func() config, o fill.Options) (io.ReadCloser, error) {
 	o.Fallback = func(cause error) {
 		c.count.fallbacks.Add(1)
 		c.o.log.Info("reading on past the cache", "of", key.of, "cause", cause)
@@ -255,7 +234,7 @@ func (c *Cache) read(key fillKey, start func() config, o fill.Options, ownOrigin
 		}
 		err = ref.Opened()
 		if err == nil {
-			o.Own = started && ownOrigin
+			o.Own = started
 			return fill.NewReader(ref, o), nil
 		}
 		ref.Leave()
@@ -265,7 +244,7 @@ func (c *Cache) read(key fillKey, start func() config, o fill.Options, ownOrigin
 			return nil, oerr.Err
 		case errors.As(err, &oerr):
 			continue // that was another's origin
-		case errors.Is(err, ErrClosed) || o.Again == nil:
+		case errors.Is(err, ErrClosed):
 			return nil, fmt.Errorf("cache: read %s: %w", key.of, err)
 		}
 		o.Fallback(err)

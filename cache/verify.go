@@ -29,26 +29,27 @@ func (e expect) check(got v1.Hash, size int64) error {
 // expected.
 func verified(rc io.ReadCloser, e expect) io.ReadCloser {
 	alg := e.digest.Algorithm
-	if alg == "" {
-		return rc
-	}
-	return &verifier{ReadCloser: rc, e: e, alg: alg, h: newHash(alg)}
+	return &verifier{ReadCloser: rc, h: newHash(alg), size: e.size, check: func(sum []byte, n int64) error {
+		return e.check(sumHash(alg, sum), n)
+	}}
 }
 
+// A verifier checks what it has read before it gives EOF, and when it has
+// read more than size, unless that is negative.
 type verifier struct {
 	io.ReadCloser
-	e   expect
-	alg string
-	h   hash.Hash
-	n   int64
+	h     hash.Hash
+	size  int64
+	check func(sum []byte, n int64) error
+	n     int64
 }
 
 func (v *verifier) Read(p []byte) (int, error) {
 	n, err := v.ReadCloser.Read(p)
 	v.h.Write(p[:n])
 	v.n += int64(n)
-	if err == io.EOF || v.e.size >= 0 && v.n > v.e.size {
-		if cerr := v.e.check(sumHash(v.alg, v.h.Sum(nil)), v.n); cerr != nil {
+	if err == io.EOF || v.size >= 0 && v.n > v.size {
+		if cerr := v.check(v.h.Sum(nil), v.n); cerr != nil {
 			return n, cerr
 		}
 	}
