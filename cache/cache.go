@@ -114,7 +114,9 @@ func (c *Cache) Close() error {
 	c.background.Wait()
 	c.syncer.close()
 	if !c.o.readOnly && c.worthCheckpoint() {
-		errs = append(errs, c.checkpoint())
+		if err := c.checkpoint(); !errors.Is(err, ErrLocked) { // else another process is at it, or the next will be
+			errs = append(errs, err)
+		}
 	}
 	errs = append(errs, c.layout.Close())
 	if err := errors.Join(errs...); err != nil {

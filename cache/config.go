@@ -239,7 +239,11 @@ func (l *layer) mediaType() string {
 
 // claimed returns the diffID that somebody claims for the layer's digest.
 func (l *layer) claimed(digest v1.Hash) v1.Hash {
-	if h := l.expectedDiffID(); l.c.layout.Valid(h) {
+	h := l.expectedDiffID()
+	if h == (v1.Hash{}) && isUncompressed(l.inner) {
+		h, _ = l.inner.DiffID() // all that such a layer knows by itself
+	}
+	if l.c.layout.Valid(h) {
 		return h
 	}
 	return v1.Hash{}

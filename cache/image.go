@@ -31,21 +31,22 @@ func (i *image) Layers() ([]v1.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := i.Image.Manifest()
-	if err != nil {
-		m = nil // layers whose digests are not known yet have none
-	}
 	layers := make([]v1.Layer, len(inner))
 	for n, l := range inner {
-		layers[n] = i.c.wrap(l, i.origin(m, n))
+		layers[n] = i.c.wrap(l, i.origin(l, n))
 	}
 	return layers, nil
 }
 
-// origin returns what the manifest and the config say of the n-th layer.
-func (i *image) origin(m *v1.Manifest, n int) origin {
-	if m == nil || n >= len(m.Layers) {
+// origin returns what the manifest and the config say of the n-th layer. An
+// image whose layers have no compressed form would compress them all to tell.
+func (i *image) origin(l v1.Layer, n int) origin {
+	if isUncompressed(l) {
 		return origin{}
+	}
+	m, err := i.Image.Manifest()
+	if err != nil || n >= len(m.Layers) {
+		return origin{} // layers whose digests are not known yet have none
 	}
 	return origin{desc: &m.Layers[n], claim: func() v1.Hash { return i.claim(n) }}
 }
@@ -77,7 +78,7 @@ func (i *image) LayerByDigest(h v1.Hash) (v1.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return i.c.wrap(l, i.find(func(d v1.Hash, _ int) bool { return d == h })), nil
+	return i.c.wrap(l, i.find(l, func(d v1.Hash, _ int) bool { return d == h })), nil
 }
 
 // LayerByDiffID implements v1.Image.
@@ -86,19 +87,21 @@ func (i *image) LayerByDiffID(h v1.Hash) (v1.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return i.c.wrap(l, i.find(func(_ v1.Hash, n int) bool { return i.claim(n) == h })), nil
+	return i.c.wrap(l, i.find(l, func(_ v1.Hash, n int) bool { return i.claim(n) == h })), nil
 }
 
-// find returns what is known of the first layer that is it, by its digest and
-// its place.
-func (i *image) find(is func(digest v1.Hash, n int) bool) origin {
+// find is origin for the first layer that is it, by its digest and its place.
+func (i *image) find(l v1.Layer, is func(digest v1.Hash, n int) bool) origin {
+	if isUncompressed(l) {
+		return origin{}
+	}
 	m, err := i.Image.Manifest()
 	if err != nil {
 		return origin{}
 	}
 	for n, desc := range m.Layers {
 		if is(desc.Digest, n) {
-			return i.origin(m, n)
+			return i.origin(l, n)
 		}
 	}
 	return origin{}

@@ -160,10 +160,8 @@ func (l *layer) Size() (int64, error) {
 	if l.from.desc != nil {
 		return l.from.desc.Size, nil
 	}
-	if l.inner == nil || !isUncompressed(l.inner) {
-		if e, ok := l.entry(); ok {
-			return e.Size, nil
-		}
+	if e, ok := l.entry(); ok {
+		return e.Size, nil
 	}
 	return l.inner.Size()
 }
@@ -207,6 +205,9 @@ func (l *layer) Descriptor() (*v1.Descriptor, error) {
 
 // Exists is what partial.Exists asks for. It opens nothing.
 func (l *layer) Exists() (bool, error) {
+	if l.inner != nil && isUncompressed(l.inner) {
+		return partial.Exists(l.inner) // its digest costs more
+	}
 	if e, ok := l.entry(); ok && l.c.readable(e) {
 		return true, nil
 	}

@@ -7,6 +7,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/stream"
 )
 
@@ -18,7 +19,11 @@ import (
 
 // native returns what a layer of ggcr's partial package was made of: a
 // partial.CompressedLayer, a partial.UncompressedLayer, or the layer itself.
+// A *remote.MountableLayer is what it holds.
 func native(l v1.Layer) any {
+	if ml, ok := l.(*remote.MountableLayer); ok {
+		return native(ml.Layer)
+	}
 	v := reflect.Indirect(reflect.ValueOf(l))
 	if v.Kind() != reflect.Struct || v.Type().PkgPath() != reflect.TypeFor[partial.CompressedLayer]().PkgPath() {
 		return l

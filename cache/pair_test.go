@@ -9,6 +9,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -271,4 +272,44 @@ func TestDelete(t *testing.T) {
 			checkForms(t, c.Layer(l), want)
 		})
 	}
+}
+
+// An image whose layers have no compressed form would have to compress them
+// all to tell their digests. Nobody asked for these.
+func TestUncompressedImage(t *testing.T) {
+	tar := makeTar(1, 100_000)
+	inner := &tarLayer{tar: tar}
+	built, err := partial.UncompressedToLayer(inner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img := &layersImage{empty.Image, []v1.Layer{built}}
+	c := open(t)
+	for range 2 {
+		l := layersOf(t, c.Image(img))[0]
+		if got := readAll(t, l.Uncompressed); !bytes.Equal(got, tar) {
+			t.Error("Uncompressed gave other bytes")
+		}
+	}
+	if inner.opens != 1 {
+		t.Errorf("the tar was read %d times, want once", inner.opens)
+	}
+	// Both forms of one layer: the cache pairs them.
+	l := layersOf(t, c.Image(img))[0]
+	blob := readAll(t, l.Compressed)
+	want := content{blob: blob, tar: tar}
+	checkForms(t, mustGet(t, c, want.digest()), want)
+	checkForms(t, mustGet(t, c, want.diffID()), want)
+}
+
+// layersImage is an image that can tell its layers and no manifest.
+type layersImage struct {
+	v1.Image
+	layers []v1.Layer
+}
+
+func (i *layersImage) Layers() ([]v1.Layer, error) { return i.layers, nil }
+
+func (i *layersImage) Manifest() (*v1.Manifest, error) {
+	return nil, errors.New("the manifest was asked for")
 }

@@ -104,7 +104,7 @@ func (l *layer) Uncompressed() (io.ReadCloser, error) {
 	if l.c.fills.isClosed() {
 		return nil, fmt.Errorf("cache: read: %w", ErrClosed)
 	}
-	if l.inner != nil && l.from.desc == nil && isUncompressed(l.inner) {
+	if l.inner != nil && isUncompressed(l.inner) {
 		return l.tarOnly()
 	}
 	h, err := l.Digest()
