@@ -81,6 +81,28 @@ func (c *catalog) adoptSynced(clone *index.Catalog) {
 	c.live.AdoptSynced(clone)
 }
 
+// differs returns a function that reports whether an entry is another one by
+// now.
+func (c *catalog) differs(e index.Entry) func() bool {
+	return func() bool {
+		now, _ := c.get(e.Digest)
+		return now != e
+	}
+}
+
+// watch returns a function that reports whether the entries of some hashes
+// are other ones than now.
+func (c *catalog) watch(hs ...v1.Hash) (changed func() bool) {
+	now := func() (es [2]index.Entry) {
+		for i, h := range hs {
+			es[i], _ = c.get(h)
+		}
+		return es
+	}
+	then := now()
+	return func() bool { return now() != then }
+}
+
 // entry returns the entry of a hash. If there is none it looks whether
 // another process has made one.
 func (c *Cache) entry(h v1.Hash) (index.Entry, bool) {

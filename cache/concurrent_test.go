@@ -302,3 +302,28 @@ func TestLeaderFails(t *testing.T) {
 		}
 	}
 }
+
+// A reader that looks before a fill has committed, and comes to start one
+// after it has, does not fetch the layer again.
+func TestOneGETSmall(t *testing.T) {
+	c := open(t)
+	for n := range uint64(300) {
+		l := fake(makeLayer(n, 100))
+		var wg sync.WaitGroup
+		for i := range 6 {
+			form := c.Layer(l).Compressed
+			if i%3 == 2 {
+				form = c.Layer(l).Uncompressed
+			}
+			wg.Go(func() {
+				if _, err := tryRead(form); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if got := l.opens.Load(); got != 1 {
+			t.Fatalf("layer %d was opened %d times, want once", n, got)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -183,7 +184,7 @@ func (c *Cache) recompress(e index.Entry) bool {
 		return false
 	}
 	key := fillKey{of: e.Digest, form: recompressed, alg: e.Digest.Algorithm}
-	ref, _, err := c.fills.join(c.ctx, key, func() config {
+	ref, _, err := c.fills.join(c.ctx, key, c.catalog.differs(e), func() config {
 		cfg := c.writing(e.Digest.Algorithm, func(in *layout.Ingest, got v1.Hash, n int64) error {
 			return c.commitBlob(in, blobFacts{digest: got, size: n, mediaType: e.MediaType, codec: e.Codec, diffID: e.DiffID})
 		})
@@ -195,6 +196,9 @@ func (c *Cache) recompress(e index.Entry) bool {
 		}
 		return cfg
 	})
+	if errors.Is(err, errChanged) {
+		return true
+	}
 	if err != nil {
 		return false
 	}

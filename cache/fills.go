@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -36,9 +37,15 @@ type fills struct {
 	closed bool                   // guarded by mu
 }
 
+// errChanged is returned by join when there is something new to look at: a
+// fill has just ended.
+var errChanged = errors.New("look again")
+
 // join returns a place among the readers of the fill of key, and starts it
-// if there is none; then own is true.
-func (fs *fills) join(ctx context.Context, key fillKey, config func() fill.Config) (ref *fill.Ref, own bool, err error) {
+// if there is none; then own is true. It starts none if the catalog changed
+// since the caller looked: a fill commits before it is forgotten here, so a
+// layer is not fetched again by who looked before and came after.
+func (fs *fills) join(ctx context.Context, key fillKey, changed func() bool, config func() fill.Config) (ref *fill.Ref, own bool, err error) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if fs.closed {
@@ -48,6 +55,9 @@ func (fs *fills) join(ctx context.Context, key fillKey, config func() fill.Confi
 		if ref := f.Join(); ref != nil {
 			return ref, false, nil
 		}
+	}
+	if changed() {
+		return nil, false, errChanged
 	}
 	if fs.m == nil {
 		fs.m = map[fillKey]*fill.Fill{}

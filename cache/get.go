@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -207,7 +208,10 @@ func (c *Cache) pack(tar index.Entry) (v1.Hash, error) {
 		return v1.Hash{}, fmt.Errorf("%w: %s is known only as a tar", ErrReadOnly, tar.Digest)
 	}
 	key := fillKey{of: tar.Digest, form: packed, alg: "sha256"}
-	ref, _, err := c.fills.join(c.ctx, key, func() config { return c.packing(tar) })
+	ref, _, err := c.fills.join(c.ctx, key, c.catalog.differs(tar), func() config { return c.packing(tar) })
+	if errors.Is(err, errChanged) {
+		return c.resolve(tar.Digest)
+	}
 	if err != nil {
 		return v1.Hash{}, err
 	}

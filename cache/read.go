@@ -42,34 +42,50 @@ func (l *layer) opaque(h v1.Hash) (io.ReadCloser, error) {
 // fills it from the origin. A lazy reader of a fill is to say when its bytes
 // are wanted.
 func (l *layer) compressed(h v1.Hash, lazy bool) (io.ReadCloser, error) {
-	if e, ok := l.c.entry(h); ok {
-		if l.from.desc != nil && l.from.desc.Size != e.Size && l.c.present(e) {
-			return nil, &SizeMismatchError{Digest: h, Want: l.from.desc.Size, Got: e.Size}
+	for {
+		changed := l.c.catalog.watch(h)
+		if rc, err := l.compressedHit(h); rc != nil || err != nil {
+			return rc, err
 		}
-		if rc := l.c.openHit(e, l.compressedAgain()); rc != nil {
-			return rc, nil
+		if l.inner == nil {
+			return nil, fmt.Errorf("cache: compressed: %w", notFound(h))
 		}
-		if l.c.recompress(e) {
-			if e, ok := l.c.catalog.get(h); ok {
-				if rc := l.c.openHit(e, l.compressedAgain()); rc != nil {
-					return rc, nil
-				}
-			}
+		if l.c.o.readOnly {
+			l.c.count.misses.Add(1)
+			return l.compressedAgain()()
+		}
+		key := fillKey{of: h, form: compressed, alg: h.Algorithm}
+		rc, err := l.c.read(key, changed, func() config { return l.filling(h) }, fill.Options{
+			Lazy:  lazy,
+			Again: l.compressedAgain(),
+			Check: func(_ []byte, n int64) error { return expect{size: l.size()}.check(h, n) },
+		})
+		if !errors.Is(err, errChanged) {
+			return rc, err
 		}
 	}
-	if l.inner == nil {
-		return nil, fmt.Errorf("cache: compressed: %w", notFound(h))
+}
+
+// compressedHit returns the blob if it is in the cache, or can be made of
+// the tar there.
+func (l *layer) compressedHit(h v1.Hash) (io.ReadCloser, error) {
+	e, ok := l.c.entry(h)
+	if !ok {
+		return nil, nil
 	}
-	l.c.count.misses.Add(1)
-	if l.c.o.readOnly {
-		return l.compressedAgain()()
+	if l.from.desc != nil && l.from.desc.Size != e.Size && l.c.present(e) {
+		return nil, &SizeMismatchError{Digest: h, Want: l.from.desc.Size, Got: e.Size}
 	}
-	key := fillKey{of: h, form: compressed, alg: h.Algorithm}
-	return l.c.read(key, func() config { return l.filling(h) }, fill.Options{
-		Lazy:  lazy,
-		Again: l.compressedAgain(),
-		Check: func(_ []byte, n int64) error { return expect{size: l.size()}.check(h, n) },
-	})
+	if rc := l.c.openHit(e, l.compressedAgain()); rc != nil {
+		return rc, nil
+	}
+	if !l.c.recompress(e) {
+		return nil, nil
+	}
+	if e, ok = l.c.catalog.get(h); !ok {
+		return nil, nil
+	}
+	return l.c.openHit(e, l.compressedAgain()), nil
 }
 
 // compressedAgain returns what reads the origin past the cache, verified;
@@ -129,33 +145,48 @@ func (l *layer) uncompressed(h v1.Hash) (io.ReadCloser, error) {
 	if want == h {
 		want = v1.Hash{} // not believed of what may be compressed
 	}
-	e, known := l.c.entry(h)
-	if known && e.Pair == index.Verified {
-		if want != (v1.Hash{}) && want.Algorithm == e.DiffID.Algorithm && want != e.DiffID {
-			return nil, &DigestMismatchError{Want: want, Got: e.DiffID}
-		}
-		if rc := l.openTar(e.DiffID, h); rc != nil {
-			return rc, nil
-		}
-	} else if want != (v1.Hash{}) {
-		if rc := l.openTar(want, h); rc != nil {
-			return rc, nil
-		}
-	}
-	if l.inner == nil && (!known || !l.c.readable(e)) {
-		return nil, fmt.Errorf("cache: uncompressed: %w", notFound(h))
-	}
 	alg := "sha256"
 	if l.c.layout.Valid(want) {
 		alg = want.Algorithm
 	}
 	check := func(sum []byte, _ int64) error { return expect{digest: want, size: -1}.check(sumHash(alg, sum), -1) }
 	again := func() (io.ReadCloser, error) { return l.decompressing(h, alg, check) }
-	if l.c.o.readOnly || !l.c.o.keepTar {
-		return again()
+	for {
+		changed := l.c.catalog.watch(h, want)
+		if rc, err := l.uncompressedHit(h, want); rc != nil || err != nil {
+			return rc, err
+		}
+		if l.c.o.readOnly || !l.c.o.keepTar {
+			return again()
+		}
+		key := fillKey{of: h, form: decompressed, alg: alg}
+		rc, err := l.c.read(key, changed, func() config { return l.decompression(h, alg) }, fill.Options{Again: again, Check: check})
+		if !errors.Is(err, errChanged) {
+			return rc, err
+		}
 	}
-	key := fillKey{of: h, form: decompressed, alg: alg}
-	return l.c.read(key, func() config { return l.decompression(h, alg) }, fill.Options{Again: again, Check: check})
+}
+
+// uncompressedHit returns the tar if it is in the cache: that of the diffID
+// which the digest is verified to have, else that of the one it should have.
+func (l *layer) uncompressedHit(h, want v1.Hash) (io.ReadCloser, error) {
+	e, known := l.c.entry(h)
+	diffID := want
+	if known && e.Pair == index.Verified {
+		diffID = e.DiffID
+	}
+	if want != (v1.Hash{}) && want.Algorithm == diffID.Algorithm && want != diffID {
+		return nil, &DigestMismatchError{Want: want, Got: diffID}
+	}
+	if diffID != (v1.Hash{}) {
+		if rc := l.openTar(diffID, h); rc != nil {
+			return rc, nil
+		}
+	}
+	if l.inner == nil && (!known || !l.c.readable(e)) {
+		return nil, fmt.Errorf("cache: uncompressed: %w", notFound(h))
+	}
+	return nil, nil
 }
 
 // openTar opens the uncompressed form of digest h if it is in the cache.
@@ -207,33 +238,40 @@ func (l *layer) tarOnly() (io.ReadCloser, error) {
 		}
 		return verified(l.c.counted(rc), expect{digest: diffID, size: -1}), nil
 	}
-	if tar, ok := l.c.entry(diffID); ok {
-		if rc := l.c.openHit(tar, again); rc != nil {
-			return rc, nil
+	for {
+		changed := l.c.catalog.watch(diffID)
+		if tar, ok := l.c.entry(diffID); ok {
+			if rc := l.c.openHit(tar, again); rc != nil {
+				return rc, nil
+			}
+		}
+		if l.c.o.readOnly || !l.c.o.keepTar {
+			l.c.count.misses.Add(1)
+			return again()
+		}
+		key := fillKey{of: diffID, form: tarOf, alg: diffID.Algorithm}
+		rc, err := l.c.read(key, changed, func() config { return l.fillingTar(diffID) }, fill.Options{Again: again})
+		if !errors.Is(err, errChanged) {
+			return rc, err
 		}
 	}
-	l.c.count.misses.Add(1)
-	if l.c.o.readOnly || !l.c.o.keepTar {
-		return again()
-	}
-	key := fillKey{of: diffID, form: tarOf, alg: diffID.Algorithm}
-	return l.c.read(key, func() config { return l.fillingTar(diffID) }, fill.Options{Again: again})
 }
 
 // read joins or starts a fill and returns a reader of it. If the fill cannot
 // even begin, the origin is read past the cache.
-func (c *Cache) read(key fillKey, start func() config, o fill.Options) (io.ReadCloser, error) {
+func (c *Cache) read(key fillKey, changed func() bool, start func() config, o fill.Options) (io.ReadCloser, error) {
 	o.Fallback = func(cause error) {
 		c.count.fallbacks.Add(1)
 		c.o.log.Info("reading on past the cache", "of", key.of, "cause", cause)
 	}
 	for {
-		ref, started, err := c.fills.join(c.ctx, key, start)
+		ref, started, err := c.fills.join(c.ctx, key, changed, start)
 		if err != nil {
 			return nil, fmt.Errorf("cache: read %s: %w", key.of, err)
 		}
 		err = ref.Opened()
 		if err == nil {
+			c.countMiss(key)
 			o.Own = started
 			return fill.NewReader(ref, o), nil
 		}
@@ -247,8 +285,17 @@ func (c *Cache) read(key fillKey, start func() config, o fill.Options) (io.ReadC
 		case errors.Is(err, ErrClosed):
 			return nil, fmt.Errorf("cache: read %s: %w", key.of, err)
 		}
+		c.countMiss(key)
 		o.Fallback(err)
 		return o.Again()
+	}
+}
+
+// countMiss counts an open that an origin has to serve. A decompression is
+// none by itself: it opens the blob.
+func (c *Cache) countMiss(key fillKey) {
+	if key.form != decompressed {
+		c.count.misses.Add(1)
 	}
 }
 
