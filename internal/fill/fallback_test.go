@@ -63,7 +63,6 @@ func TestAgainFails(t *testing.T) {
 	}{
 		{"at open", nil, errAgain, errAgain},
 		{"at open, with EOF", nil, io.EOF, io.ErrUnexpectedEOF},
-		{"at open, of an origin", nil, &fill.OriginError{Err: errAgain}, errAgain},
 		{"at once", data[:0], errAgain, errAgain},
 		{"in the prefix", data[:99], errAgain, errAgain},
 		{"ends in the prefix", data[:99], io.EOF, errOrigin},

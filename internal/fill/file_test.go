@@ -23,16 +23,13 @@ func TestFileFailsAtEachCall(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				for i := 1; ; i++ {
 					r := newRig(content(size))
-					r.origin.step = step
+					r.origin.step, r.origin.gate = step, 0
 					test.fail(r.file, i)
 					own, joined := r.own(), r.join(t)
-					prefix := make([]byte, step)
-					n, err := own.Read(prefix)
-					if err != nil {
-						t.Fatalf("call %d: %v", i, err)
-					}
+					r.origin.release(-1)
+					prefix := readN(t, own, step)
 					r.wantAll(t, joined, nil, 2)
-					r.wantAll(t, own, prefix[:n], 5)
+					r.wantAll(t, own, prefix, 5)
 					own.Close()
 					joined.Close()
 					r.finish(t)
@@ -86,20 +83,8 @@ func TestLimit(t *testing.T) {
 	})
 }
 
-// An error of the file that is an OriginError inside is still the file's.
-func TestFileErrorIsNotTheOrigins(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		r := newRig(content(40))
-		r.cfg.Limit = func(int64) error { return &fill.OriginError{Err: errDisk} }
-		own := r.own()
-		r.wantAll(t, own, nil, 9)
-		own.Close()
-		r.finish(t)
-	})
-}
-
 func TestCreateError(t *testing.T) {
-	for _, failure := range []error{errDisk, io.EOF, &fill.OriginError{Err: errDisk}} {
+	for _, failure := range []error{errDisk, io.EOF} {
 		bubble(t, func(t *testing.T) {
 			r := newRig(content(40))
 			r.cfg.Create = func() (fill.File, error) { return nil, failure }
@@ -145,7 +130,7 @@ func TestFileCloseError(t *testing.T) {
 
 // Without anything to fall back on, a broken file is an error, not EOF.
 func TestFileFailsWithoutAgain(t *testing.T) {
-	for _, test := range []file{{failWrite: 3}, {failRead: 1}} {
+	for _, test := range []struct{ failWrite, failRead int }{{3, 0}, {0, 1}} {
 		bubble(t, func(t *testing.T) {
 			r := newRig(content(40))
 			r.origin.step = 3

@@ -16,7 +16,8 @@ import (
 )
 
 // A File is where a fill's bytes go. Close discards them, unless the
-// caller's Commit made them something that stays.
+// caller's Commit made them something that stays. It may be called while
+// ReadAt runs.
 type File interface {
 	io.Writer
 	io.ReaderAt
@@ -59,67 +60,58 @@ type Config struct {
 	Persist bool
 }
 
-// linger is how much further a fill reads after its last reader has left, in
-// bytes and in time: enough for the end of an archive whose end marker was
-// the last that the reader wanted.
-const (
-	lingerBytes = 1 << 20
-	lingerTime  = 5 * time.Second
-)
-
-// chunk is the size of the writes. Larger ones are slower.
-const chunk = 64 << 10
-
-var (
-	errAbandoned = errors.New("all readers left")
-	errFile      = errors.New("the fill cannot be kept")
-)
+var errFile = errors.New("the fill cannot be kept")
 
 // A Fill is one pass over an origin. It is safe for concurrent use.
 type Fill struct {
 	cfg    Config
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	opened chan struct{} // closed when the origin is open, or could not be
 	ended  chan struct{} // closed when all is over but for the readers
 
-	mu       sync.Mutex
-	changed  *sync.Cond // on mu: anything below changed
-	file     File       // guarded by mu, as is all below; set before opened is closed
-	size     int64      // bytes that can be read
-	over     bool       // no more will come
-	err      error      // why not: nil if all is there, checked and committed
-	sum      []byte     // of all bytes, if all are there
-	readers  int
-	wanted   bool  // a reader has read
-	leftAt   int64 // size when the last reader left
-	isOpened bool
-	openErr  error // why the origin was not opened
+	mu      sync.Mutex
+	changed *sync.Cond // on mu: anything below changed, or ctx ended
+	file    File       // guarded by mu, as is all below
+	opened  bool       // the origin is open
+	size    int64      // bytes that can be read
+	over    bool       // no more will come
+	err     error      // why not: nil if all is there, checked and committed
+	sum     []byte     // of all bytes, if all are there
 
-	handing bool            // the file failed, and bytes go from hand to hand
-	tail    []byte          // then: the last bytes before size, which are in no file
-	offsets map[*core]int64 // up to where each reader has read, if Config.Once
+	readers map[*Ref]int64 // up to where each has read what was handed over
+	wanted  bool           // a reader has read
+	leftAt  int64          // size when the last reader left
+	linger  *time.Timer    // since then
+
+	handing bool   // the file failed, and bytes go from hand to hand
+	tail    []byte // then: the last bytes before size, which are in no file
 }
 
 // Start starts a fill with one reader.
 func Start(ctx context.Context, cfg Config) (*Fill, *Ref) {
-	f := &Fill{cfg: cfg, offsets: map[*core]int64{}, opened: make(chan struct{}), ended: make(chan struct{}), readers: 1}
+	f := &Fill{cfg: cfg, ended: make(chan struct{})}
+	r := &Ref{f: f}
+	f.readers = map[*Ref]int64{r: 0}
 	f.changed = sync.NewCond(&f.mu)
 	f.ctx, f.cancel = context.WithCancelCause(ctx)
 	go f.run()
-	return f, &Ref{f: f}
+	return f, r
 }
 
-// Join adds a reader. It returns nil if the fill has failed or was
-// abandoned: then another one is to be started.
+// Join adds a reader. It returns nil if the fill has ended, was abandoned, or
+// cannot be kept: then another one is to be started.
 func (f *Fill) Join() *Ref {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.err != nil || f.handing || f.ctx.Err() != nil || f.over && f.readers == 0 {
+	if f.over || f.handing || f.ctx.Err() != nil {
 		return nil
 	}
-	f.readers++
-	return &Ref{f: f}
+	if f.linger != nil {
+		f.linger.Stop()
+	}
+	r := &Ref{f: f}
+	f.readers[r] = 0
+	return r
 }
 
 // Ended is closed when the fill has committed or failed.
@@ -137,40 +129,37 @@ func (f *Fill) run() {
 	defer f.cfg.Done()
 	defer close(f.ended)
 	defer f.cancel(nil)
+	stop := context.AfterFunc(f.ctx, f.wake)
+	defer stop()
 
 	sum, err := f.fill()
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	if err == nil {
 		err = f.awaitReader()
 	}
-	if err == nil && !f.handing {
-		f.mu.Unlock()
-		n := f.size // nobody else writes it
-		if cerr := f.cfg.Commit(sum, n); cerr != nil {
+	if err == nil && !f.handing { // which nobody else writes, nor size
+		if cerr := f.cfg.Commit(sum, f.size); cerr != nil {
 			f.cfg.Fault(cerr)
 		}
-		f.mu.Lock()
 	}
+	f.mu.Lock()
 	f.over, f.err, f.sum = true, err, sum
-	f.setOpened(err)
 	f.changed.Broadcast()
-	f.closeFile()
+	f.mu.Unlock()
+	f.closeUnused()
 }
 
-// setOpened lets those go on who wait for the origin to be open. mu is held.
-func (f *Fill) setOpened(err error) {
-	if !f.isOpened {
-		f.isOpened, f.openErr = true, err
-		close(f.opened)
-	}
+// wake lets all look who wait for a change.
+func (f *Fill) wake() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changed.Broadcast()
 }
 
 // awaitReader waits until a reader has read, so that opening and closing
-// leaves nothing behind. mu is held.
+// leaves nothing behind.
 func (f *Fill) awaitReader() error {
-	stop := context.AfterFunc(f.ctx, f.wake)
-	defer stop()
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for !f.wanted {
 		if f.ctx.Err() != nil {
 			return context.Cause(f.ctx)
@@ -178,12 +167,6 @@ func (f *Fill) awaitReader() error {
 		f.changed.Wait()
 	}
 	return nil
-}
-
-func (f *Fill) wake() {
-	f.mu.Lock()
-	f.changed.Broadcast()
-	f.mu.Unlock()
 }
 
 // fill copies the origin into the file, hashes and checks it.
@@ -202,15 +185,19 @@ func (f *Fill) fill() ([]byte, error) {
 	f.mu.Unlock()
 
 	rc, err := f.cfg.Open(f.ctx)
+	if err != nil && f.ctx.Err() != nil {
+		return nil, context.Cause(f.ctx)
+	}
 	if err != nil {
 		return nil, &OriginError{err}
 	}
 	origin := &closeOnce{rc: rc}
 	defer origin.Close() // before the slot is released
-	stop := context.AfterFunc(f.ctx, func() { origin.Close() })
+	stop := context.AfterFunc(f.ctx, func() { _ = origin.Close() })
 	defer stop()
 	f.mu.Lock()
-	f.setOpened(nil)
+	f.opened = true
+	f.changed.Broadcast()
 	f.mu.Unlock()
 
 	h := startHasher(f.cfg.Hash)
@@ -238,151 +225,24 @@ func (f *Fill) fill() ([]byte, error) {
 	return sum, nil
 }
 
-// copy is the loop of a fill. It publishes each chunk as it is written.
-func (f *Fill) copy(origin io.Reader, file File, h *hasher) (n int64, err error) {
-	for {
-		buf := h.buffer()
-		m, rerr := origin.Read(buf)
-		if m > 0 {
-			if err := f.keep(file, buf[:m], n+int64(m)); err != nil {
-				return n, err
-			}
-			n += int64(m)
-			if err := f.publish(n); err != nil {
-				return n, err
-			}
-			h.write(buf[:m]) // the buffer is the hasher's from here on
-		}
-		switch {
-		case rerr == io.EOF: //nolint:errorlint // an error that wraps io.EOF is a failure
-			return n, nil
-		case rerr != nil:
-			return n, &OriginError{rerr}
-		case f.cfg.Size >= 0 && n > f.cfg.Size:
-			return n, nil // Check says what is wrong
-		}
-	}
-}
-
-// publish lets readers have the first n bytes, and looks whether there are
-// any readers.
-func (f *Fill) publish(n int64) error {
+// closeUnused closes the file once nobody uses it.
+func (f *Fill) closeUnused() {
 	f.mu.Lock()
-	f.size = n
-	f.changed.Broadcast()
-	lingered := f.readers == 0 && !f.cfg.Persist && n-f.leftAt > lingerBytes
-	if lingered {
-		f.cancel(errAbandoned)
+	var file File
+	if f.over && len(f.readers) == 0 {
+		file, f.file = f.file, nil
 	}
 	f.mu.Unlock()
-	if lingered {
-		return errAbandoned
-	}
-	return nil
-}
-
-// keep writes b, which are the bytes up to n, to the file.
-func (f *Fill) keep(file File, b []byte, n int64) error {
-	if !f.handing {
-		err := f.cfg.Limit(n)
-		if err == nil {
-			_, err = file.Write(b)
-		}
-		if err == nil {
-			return nil
-		}
-		err = f.fault(err)
-		if !f.cfg.Once {
-			return err
-		}
-	}
-	return f.handOver(b, n)
-}
-
-// handOver gives b to the readers from memory, and waits until all have it.
-func (f *Fill) handOver(b []byte, n int64) error {
-	stop := context.AfterFunc(f.ctx, f.wake)
-	defer stop()
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.handing, f.tail, f.size = true, b, n
-	f.changed.Broadcast()
-	for f.ctx.Err() == nil && !f.allHave(n) {
-		f.changed.Wait()
-	}
-	return context.Cause(f.ctx)
-}
-
-// allHave reports whether every reader has read the first n bytes. mu is
-// held.
-func (f *Fill) allHave(n int64) bool {
-	for _, off := range f.offsets {
-		if off < n {
-			return false
-		}
-	}
-	return len(f.offsets) == f.readers
-}
-
-// leave takes a reader away.
-func (f *Fill) leave() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.readers--
-	f.changed.Broadcast()
-	if f.readers > 0 {
+	if file == nil {
 		return
 	}
-	f.closeFile()
-	if f.over || f.wanted && f.cfg.Persist {
-		return
-	}
-	f.leftAt = f.size
-	if !f.wanted || f.cfg.Size-f.size > lingerBytes {
-		f.cancel(errAbandoned)
-		return
-	}
-	time.AfterFunc(lingerTime, func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		if f.readers == 0 && !f.over {
-			f.cancel(errAbandoned)
-		}
-	})
-}
-
-// closeFile closes the file once nobody uses it. mu is held.
-func (f *Fill) closeFile() {
-	if f.over && f.readers == 0 && f.file != nil {
-		if err := f.file.Close(); err != nil {
-			f.cfg.Fault(err)
-		}
-		f.file = nil
+	if err := file.Close(); err != nil {
+		f.cfg.Fault(err)
 	}
 }
 
+// fault tells of an error of the file, and returns it as the fill's.
 func (f *Fill) fault(err error) error {
 	f.cfg.Fault(err)
 	return fmt.Errorf("%w: %w", errFile, err)
-}
-
-// An OriginError is why a fill failed: an error of the origin it read, not
-// of the cache.
-type OriginError struct{ Err error }
-
-func (e *OriginError) Error() string { return e.Err.Error() }
-func (e *OriginError) Unwrap() error { return e.Err }
-
-// closeOnce makes Close safe to repeat, also from another goroutine.
-type closeOnce struct {
-	rc   io.ReadCloser
-	once sync.Once
-	err  error
-}
-
-func (c *closeOnce) Read(p []byte) (int, error) { return c.rc.Read(p) }
-
-func (c *closeOnce) Close() error {
-	c.once.Do(func() { c.err = c.rc.Close() })
-	return c.err
 }

@@ -15,7 +15,7 @@ import (
 func once(size, failWrite int) *rig {
 	r := newRig(content(size))
 	r.cfg.Once, r.cfg.Size = true, -1
-	r.origin.step = 3
+	r.origin.step, r.origin.gate = 3, 0
 	r.file.failWrite = failWrite
 	return r
 }
@@ -77,6 +77,7 @@ func testOnce(t *testing.T, r *rig, n int, quitters bool) {
 			unused.Leave()
 		})
 	}
+	r.origin.release(-1)
 	readers.Wait()
 	r.finish(t)
 	if r.file.broken {
@@ -92,6 +93,7 @@ func TestOnceReaderStopsAtTheEnd(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := once(6, 1)
 		a, b := bare(r.start()), bare(r.f.Join())
+		r.origin.release(-1)
 		var got [][]byte
 		for range 2 {
 			got = append(got, readN(t, a, 3), readN(t, b, 3))
@@ -116,6 +118,7 @@ func TestOnceJoinWhileHandingOver(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := once(30, 2)
 		rd := bare(r.start())
+		r.origin.release(-1)
 		prefix := readN(t, rd, 4) // the second write's first byte
 		synctest.Wait()
 		if r.f.Join() != nil {
@@ -135,6 +138,7 @@ func TestOnceWait(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := once(30, 2)
 		rd, ref := bare(r.start()), r.f.Join()
+		r.origin.release(-1)
 		waited := make(chan error)
 		go func() { waited <- ref.Wait(context.Background()) }()
 		r.wantAll(t, rd, nil, 4)
@@ -157,6 +161,7 @@ func TestOnceLimit(t *testing.T) {
 			return nil
 		}
 		rd := bare(r.start())
+		r.origin.release(-1)
 		r.wantAll(t, rd, nil, 4)
 		rd.Close()
 		r.finish(t)
@@ -182,6 +187,7 @@ func TestOnceErrorsWhileHandingOver(t *testing.T) {
 				r := once(30, 2)
 				test.set(r)
 				a, b := bare(r.start()), bare(r.f.Join())
+				r.origin.release(-1)
 				var readers sync.WaitGroup
 				for _, rd := range []*fill.Reader{a, b} {
 					readers.Go(func() {
@@ -205,8 +211,8 @@ func TestOnceEndsWhileHandingOver(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			ctx, stop := context.WithCancelCause(t.Context())
 			r := once(30, 2)
-			r.origin.gate = 6
 			a, b := bare(r.startIn(ctx)), bare(r.f.Join())
+			r.origin.release(6)
 			readN(t, a, 4)
 			readN(t, b, 1)
 			synctest.Wait()

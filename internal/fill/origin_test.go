@@ -125,9 +125,14 @@ func TestOpenError(t *testing.T) {
 	} {
 		bubble(t, func(t *testing.T) {
 			r := newRig(content(100))
-			r.cfg.Open = func(context.Context) (io.ReadCloser, error) { return nil, test.failure }
+			opening := make(chan struct{})
+			r.cfg.Open = func(context.Context) (io.ReadCloser, error) {
+				<-opening
+				return nil, test.failure
+			}
 			ref := r.start()
 			joined := r.join(t)
+			close(opening)
 			var oerr *fill.OriginError
 			if err := ref.Opened(); !errors.As(err, &oerr) || oerr.Err != test.failure {
 				t.Errorf("Opened: got %v, want %v of the origin", err, test.failure)

@@ -9,51 +9,6 @@ import (
 	"sync"
 )
 
-// A Ref is a place among a fill's readers. It is given up by handing it to
-// [NewReader], or by Leave.
-type Ref struct {
-	f    *Fill
-	once sync.Once
-}
-
-// Leave gives the place up. Repeating it is harmless.
-func (r *Ref) Leave() { r.once.Do(r.f.leave) }
-
-// Opened waits until the origin is open. It returns an [*OriginError] if it
-// could not be opened, another error if the fill came to an end before.
-func (r *Ref) Opened() error {
-	<-r.f.opened
-	r.f.mu.Lock()
-	defer r.f.mu.Unlock()
-	return r.f.openErr
-}
-
-// Wait waits until the fill is over, as a reader that wants all of it and
-// none of the bytes. It returns the fill's error, or the context's.
-func (r *Ref) Wait(ctx context.Context) error {
-	r.f.want()
-	select {
-	case <-r.f.ended:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	r.f.mu.Lock()
-	defer r.f.mu.Unlock()
-	return r.f.err
-}
-
-// want notes that somebody reads.
-func (f *Fill) want() {
-	f.mu.Lock()
-	first := !f.wanted
-	f.wanted = true
-	f.changed.Broadcast()
-	f.mu.Unlock()
-	if first && f.cfg.Wanted != nil {
-		f.cfg.Wanted()
-	}
-}
-
 // Options are what one reader expects, and what it can fall back on.
 type Options struct {
 	// Own says that the reader's own origin is the one that the fill reads:
@@ -77,17 +32,11 @@ type Options struct {
 // its place up when it is collected.
 func NewReader(r *Ref, o Options) *Reader {
 	rd := &Reader{core: &core{ref: r, o: o}}
-	rd.core.sum.SetSeed(seed)
-	if r.f.cfg.Once {
-		r.f.mu.Lock()
-		r.f.offsets[rd.core] = 0
-		r.f.mu.Unlock()
-	}
-	rd.cleanup = runtime.AddCleanup(rd, func(c *core) { c.close() }, rd.core)
+	rd.cleanup = runtime.AddCleanup(rd, func(c *core) {
+		go func() { _ = c.close() }() // a cleanup must not block
+	}, rd.core)
 	return rd
 }
-
-var seed = maphash.MakeSeed()
 
 // A Reader follows a fill. Read and Close may be called by different
 // goroutines; otherwise it is for one.
@@ -105,9 +54,9 @@ type core struct {
 	sum maphash.Hash // of what was delivered, to compare another origin with
 	err error        // what Read goes on to return
 
-	mu     sync.Mutex
-	closed bool          // guarded by mu
-	own    io.ReadCloser // guarded by mu: the reader's own origin, after the fill failed
+	mu     sync.Mutex // may be locked while the fill's is held
+	closed bool       // guarded by mu
+	own    *closeOnce // guarded by mu: the reader's own origin, after the fill failed
 }
 
 // Read implements io.Reader.
@@ -132,7 +81,7 @@ func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
 				return n, io.ErrShortWrite
 			}
 		}
-		if rerr == io.EOF { //nolint:errorlint // an error that wraps io.EOF is a failure
+		if rerr == io.EOF { // an error that wraps it is a failure
 			return n, nil
 		}
 		if rerr != nil {
@@ -156,19 +105,13 @@ func (r *Reader) Close() error {
 
 func (c *core) close() error {
 	c.mu.Lock()
-	own := c.own
-	already := c.closed
-	c.closed, c.own = true, nil
+	own, already := c.own, c.closed
+	c.closed = true
 	c.mu.Unlock()
 	if already {
 		return nil
 	}
-	f := c.ref.f
-	f.mu.Lock()
-	delete(f.offsets, c)
-	f.changed.Broadcast() // a Read of ours may be waiting
-	f.mu.Unlock()
-	c.ref.Leave()
+	c.ref.Leave() // wakes a Read of ours that waits
 	if own != nil {
 		return own.Close()
 	}
@@ -181,12 +124,7 @@ func (c *core) isClosed() bool {
 	return c.closed
 }
 
-// origin returns the reader's own origin if it has fallen back on it.
-func (c *core) origin() io.ReadCloser {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.own
-}
+var errClosed = errors.New("read of a closed layer")
 
 func (c *core) read(p []byte) (int, error) {
 	if c.isClosed() {
@@ -196,7 +134,9 @@ func (c *core) read(p []byte) (int, error) {
 		return 0, c.err
 	}
 	if own := c.origin(); own != nil {
-		return own.Read(p)
+		n, err := own.Read(p)
+		c.off += int64(n)
+		return n, err
 	}
 	n, err := c.follow(p)
 	if n > 0 {
@@ -213,46 +153,26 @@ func (c *core) read(p []byte) (int, error) {
 	return 0, c.err
 }
 
-// plain takes off what this package wrapped an error in.
-func plain(err error) error {
-	var own expectation
-	var origin *OriginError
-	switch {
-	case errors.As(err, &own):
-		err = own.error
-	case errors.As(err, &origin) && origin.Err == io.EOF: //nolint:errorlint // EOF itself would read as success
-		err = io.ErrUnexpectedEOF
-	case errors.As(err, &origin):
-		err = origin.Err
-	}
-	return err
-}
-
-var errClosed = errors.New("read of a closed layer")
-
-// follow reads from the fill's file, and waits for it to grow. It returns
-// bytes or an error, never both.
+// follow reads what the fill has, and waits for more if that was read
+// already. It returns bytes or an error, never both.
 func (c *core) follow(p []byte) (int, error) {
 	f := c.ref.f
 	if !c.o.Lazy {
 		f.want()
 	}
 	f.mu.Lock()
-	if f.cfg.Once {
-		f.offsets[c] = c.off
-		f.changed.Broadcast()
-	}
-	for f.size == c.off && !f.over && !c.isClosed() {
+	for c.off == f.size && !f.over && f.ctx.Err() == nil && !c.isClosed() {
 		f.changed.Wait()
 	}
-	file, size, err, sum := f.file, f.size, f.err, f.sum
-	if inFile := size - int64(len(f.tail)); f.handing && inFile <= c.off && c.off < size {
+	inFile := f.size - int64(len(f.tail))
+	if f.err == nil && inFile <= c.off && c.off < f.size && !c.isClosed() {
 		n := copy(p, f.tail[c.off-inFile:])
+		f.readers[c.ref] = c.off + int64(n)
+		f.changed.Broadcast()
 		f.mu.Unlock()
 		return n, nil
-	} else if f.handing {
-		size = max(inFile, c.off)
 	}
+	file, over, err, sum := f.file, f.over, f.err, f.sum
 	f.mu.Unlock()
 
 	switch {
@@ -260,75 +180,26 @@ func (c *core) follow(p []byte) (int, error) {
 		return 0, errClosed
 	case err != nil:
 		return 0, err // bytes of a failed fill are not worth reading
-	case size > c.off:
-		n, err := file.ReadAt(p[:min(int64(len(p)), size-c.off)], c.off)
-		if n > 0 {
-			return n, nil
-		}
-		return 0, f.fault(err)
+	case c.off < inFile:
+		return c.readAt(file, p[:min(int64(len(p)), inFile-c.off)])
+	case !over:
+		return 0, context.Cause(f.ctx)
 	case c.o.Check != nil:
-		if err := c.o.Check(sum, size); err != nil {
+		if err := c.o.Check(sum, c.off); err != nil {
 			return 0, expectation{err}
 		}
 	}
 	return 0, io.EOF
 }
 
-// An expectation of the reader's own was not met: another origin would not
-// meet it either.
-type expectation struct{ error }
-
-func (e expectation) Unwrap() error { return e.error }
-
-// canFallBack reports whether the reader's own origin may do better than the
-// fill did.
-func (c *core) canFallBack(err error) bool {
-	if c.o.Again == nil || err == io.EOF || errors.Is(err, errClosed) || errors.Is(err, ErrStopped) { //nolint:errorlint // io.EOF is success only as itself
-		return false
+// readAt reads from the fill's file.
+func (c *core) readAt(file File, p []byte) (int, error) {
+	n, err := file.ReadAt(p, c.off)
+	switch {
+	case n > 0:
+		return n, nil
+	case c.isClosed(): // and so may be the file
+		return 0, errClosed
 	}
-	var own expectation
-	var origin *OriginError
-	return !errors.As(err, &own) && !(c.o.Own && errors.As(err, &origin))
-}
-
-// Sum returns the hash of all bytes, after Wait has returned no error.
-func (r *Ref) Sum() []byte {
-	r.f.mu.Lock()
-	defer r.f.mu.Unlock()
-	return r.f.sum
-}
-
-// ErrStopped is the cause to cancel a fill's context with when no reader
-// shall go on.
-var ErrStopped = errors.New("stopped")
-
-// fallBack opens the reader's own origin, reads again what was delivered
-// already, and compares.
-func (c *core) fallBack(cause error) error {
-	if c.o.Fallback != nil {
-		c.o.Fallback(cause)
-	}
-	own, err := c.o.Again()
-	if err != nil {
-		return err
-	}
-	var again maphash.Hash
-	again.SetSeed(seed)
-	n, err := io.Copy(&again, io.LimitReader(own, c.off))
-	if err == nil && (n != c.off || again.Sum64() != c.sum.Sum64()) {
-		err = cause // the origins differ, and what was delivered cannot be taken back
-	}
-	c.mu.Lock()
-	closed := c.closed
-	if err == nil && !closed {
-		c.own = own
-	}
-	c.mu.Unlock()
-	if closed && err == nil {
-		err = errClosed
-	}
-	if err != nil {
-		own.Close()
-	}
-	return err
+	return 0, c.ref.f.fault(err)
 }

@@ -11,7 +11,7 @@ func NewSlots(n int) *Slots { return &Slots{make(chan struct{}, n)} }
 
 func (s *Slots) acquire(ctx context.Context) error {
 	if s == nil {
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	select {
 	case s.c <- struct{}{}:
