@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -113,49 +112,18 @@ func (l *layer) decompression(h v1.Hash, alg string) config {
 		return l.c.commitTar(in, tarFacts{diffID: got, size: n, mediaType: compression.Uncompressed(l.mediaType()), digest: h})
 	})
 	cfg.Slots = l.c.decompressSlots
-	var w wanting
-	cfg.Wanted = w.want
+	cfg.Lazy = true // what is opened and not read holds no slot, and leaves neither form behind
 	cfg.Open = func(context.Context) (io.ReadCloser, error) {
-		src, err := l.compressed(h, true)
+		src, err := l.compressed(h)
 		if err != nil {
 			return nil, err
 		}
-		w.source(src)
 		l.c.count.decompressions.Add(1)
-		rc, err := l.c.decompress(src)
-		if err != nil {
-			return nil, err
-		}
+		rc := l.c.decompress(src)
 		rc.corrupt = func() { l.c.refute(h) }
 		return rc, nil
 	}
 	return cfg
-}
-
-// wanting tells a fill that is decompressed, once it is, that somebody reads
-// what comes out: opening alone leaves neither form behind.
-type wanting struct {
-	mu     sync.Mutex
-	wanted bool         // guarded by mu
-	src    *fill.Reader // guarded by mu
-}
-
-func (w *wanting) want() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.wanted = true
-	if w.src != nil {
-		w.src.Want()
-	}
-}
-
-func (w *wanting) source(rc io.ReadCloser) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.src, _ = rc.(*fill.Reader)
-	if w.wanted && w.src != nil {
-		w.src.Want()
-	}
 }
 
 // packing makes a compressed form of a tar with the configured codec.

@@ -15,7 +15,7 @@ type decompressor struct {
 	max int64 // bytes that may come out
 
 	mu sync.Mutex
-	r  *compression.Reader // guarded by mu
+	r  *compression.Reader // guarded by mu; made by the first Read
 	n  int64               // guarded by mu
 
 	corrupt func() // called once src is found to be whole, yet broken; may be nil
@@ -26,6 +26,13 @@ type decompressor struct {
 func (d *decompressor) Read(p []byte) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.r == nil {
+		r, err := compression.NewReader(d.src)
+		if err != nil {
+			return 0, err
+		}
+		d.r = r
+	}
 	n, err := d.r.Read(p)
 	d.n += int64(n)
 	if d.n > d.max {
@@ -47,5 +54,8 @@ func (d *decompressor) Close() error {
 	err := d.src.Close() // lets a Read that waits for it go on
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return errors.Join(err, d.r.Close())
+	if d.r != nil {
+		err = errors.Join(err, d.r.Close())
+	}
+	return err
 }

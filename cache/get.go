@@ -116,8 +116,11 @@ func (c *Cache) resolve(diffID v1.Hash) (v1.Hash, error) {
 		return remembered, nil
 	}
 	tar, ok := c.entry(diffID)
-	if !ok || !c.present(tar) {
+	switch {
+	case !ok || !c.present(tar):
 		return v1.Hash{}, notFound(diffID)
+	case tar.Variant != v1.Hash{}: // another tool has taken its descriptor out of the index
+		return tar.Variant, nil
 	}
 	return c.pack(tar)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"github.com/ocicache/ocicache/compression"
 	"github.com/ocicache/ocicache/index"
 	"github.com/ocicache/ocicache/internal/fill"
 )
@@ -137,6 +138,21 @@ func (l *layer) expectedDiffID() v1.Hash {
 	return h
 }
 
+// isOpaque reports whether a layer is of a type that the cache knows nothing
+// of, and says of itself that it has but one form.
+func (l *layer) isOpaque(digest v1.Hash) bool {
+	if compression.IsLayer(l.mediaType()) {
+		return false
+	}
+	diffID := l.expectedDiffID()
+	if diffID == (v1.Hash{}) && l.inner != nil {
+		if _, extended := native(l.inner); !extended { // ggcr's partial decompresses
+			diffID, _ = l.inner.DiffID()
+		}
+	}
+	return diffID == digest
+}
+
 // recordedDiffID returns what the cache knows, or was told, of the digest.
 func (l *layer) recordedDiffID() v1.Hash {
 	if e, ok := l.entry(); ok && e.Pair != index.Refuted {
@@ -163,6 +179,9 @@ func (l *layer) Size() (int64, error) {
 	if e, ok := l.entry(); ok {
 		return e.Size, nil
 	}
+	if l.inner == nil {
+		return 0, fmt.Errorf("cache: size: %w", notFound(l.digest))
+	}
 	return l.inner.Size()
 }
 
@@ -174,7 +193,10 @@ func (l *layer) MediaType() (types.MediaType, error) {
 	if l.inner != nil {
 		return l.inner.MediaType()
 	}
-	e, _ := l.entry()
+	e, ok := l.entry()
+	if !ok {
+		return "", fmt.Errorf("cache: media type: %w", notFound(l.digest))
+	}
 	return types.MediaType(e.MediaType), nil
 }
 

@@ -17,43 +17,48 @@ import (
 // know which it is; partial does not tell, and hides what else the layer can
 // do. Its exported embedded fields do tell.
 
-// native returns what a layer of ggcr's partial package was made of: a
-// partial.CompressedLayer, a partial.UncompressedLayer, or the layer itself.
-// A *remote.MountableLayer is what it holds.
-func native(l v1.Layer) any {
+// native returns what a layer of ggcr's partial package was made of, a
+// partial.CompressedLayer or a partial.UncompressedLayer, and whether it is
+// one; else the layer itself. A *remote.MountableLayer is what it holds.
+func native(l v1.Layer) (core any, extended bool) {
 	if ml, ok := l.(*remote.MountableLayer); ok {
 		return native(ml.Layer)
 	}
 	v := reflect.Indirect(reflect.ValueOf(l))
 	if v.Kind() != reflect.Struct || v.Type().PkgPath() != reflect.TypeFor[partial.CompressedLayer]().PkgPath() {
-		return l
+		return l, false
 	}
 	for _, name := range []string{"CompressedLayer", "UncompressedLayer"} {
 		if f := v.FieldByName(name); f.IsValid() && f.CanInterface() && !f.IsNil() {
-			return f.Interface()
+			return f.Interface(), true
 		}
 	}
-	return l
+	return l, false
 }
 
 // isUncompressed reports whether a layer has only the uncompressed form: its
 // digest is known only after compressing it all.
 func isUncompressed(l v1.Layer) bool {
-	_, compressed := native(l).(interface{ Compressed() (io.ReadCloser, error) })
+	core, _ := native(l)
+	_, compressed := core.(interface {
+		Compressed() (io.ReadCloser, error)
+	})
 	return !compressed
 }
 
 // knowsDiffID reports whether a layer can give its diffID without reading
 // all of itself.
 func knowsDiffID(l v1.Layer) bool {
-	_, ok := native(l).(partial.WithDiffID)
+	core, _ := native(l)
+	_, ok := core.(partial.WithDiffID)
 	return ok
 }
 
 // descriptor returns what a manifest says of a layer, nil if it stands in
 // none.
 func descriptor(l v1.Layer) *v1.Descriptor {
-	if d, ok := native(l).(interface {
+	core, _ := native(l)
+	if d, ok := core.(interface {
 		Descriptor() (*v1.Descriptor, error)
 	}); ok {
 		if desc, err := d.Descriptor(); err == nil {

@@ -2,8 +2,12 @@ package cache_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -241,6 +245,59 @@ func TestDiffIDIsNotDigestOfCompressed(t *testing.T) {
 	if err != nil || got != want.diffID() {
 		t.Errorf("DiffID: got %s, %v, want %s", got, err, want.diffID())
 	}
+}
+
+// A type that the cache knows nothing of is bytes, also if it looks like gzip.
+func TestOpaqueGzip(t *testing.T) {
+	blob := gzipped([]byte("weights"))
+	want := content{blob: blob, tar: blob, mediaType: "application/vnd.example.model"}
+	inner := static.NewLayer(blob, want.mediaType)
+	c := open(t)
+	for _, l := range []v1.Layer{c.Layer(inner), layersOf(t, c.Image(imageOf(t, inner)))[0]} {
+		for range 2 {
+			checkForms(t, l, want)
+			checkFacts(t, l, want)
+		}
+	}
+}
+
+// Another tool dropped the compressed descriptor, and kept the tar's: the
+// recorded digest is still the layer's.
+func TestDroppedDescriptor(t *testing.T) {
+	want := makeLayer(1, 10_000)
+	dir := t.TempDir()
+	c := openDir(t, dir)
+	checkForms(t, c.Layer(fake(want)), want)
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m, err := v1.ParseIndexManifest(bytes.NewReader(readFile(t, filepath.Join(dir, "index.json"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Manifests = slices.DeleteFunc(m.Manifests, func(d v1.Descriptor) bool { return d.Digest == want.digest() })
+	b, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "index.json"), b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	again := openDir(t, dir)
+	l := mustGet(t, again, want.diffID())
+	if got, err := l.Digest(); got != want.digest() || err != nil {
+		t.Errorf("Digest: got %s, %v, want %s", got, err, want.digest())
+	}
+	_, sizeErr := l.Size()
+	_, typeErr := l.MediaType()
+	_, readErr := l.Compressed()
+	for what, err := range map[string]error{"Size": sizeErr, "MediaType": typeErr, "Compressed": readErr} {
+		if !errors.Is(err, cache.ErrNotFound) {
+			t.Errorf("%s: got %v, want ErrNotFound", what, err)
+		}
+	}
+	checkForms(t, again.Layer(fake(want)), want)
 }
 
 func TestDelete(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/ocicache/ocicache/compression"
 	"github.com/ocicache/ocicache/index"
 	"github.com/ocicache/ocicache/internal/fill"
 )
@@ -27,7 +26,7 @@ func (l *layer) Compressed() (io.ReadCloser, error) {
 	case !l.c.layout.Valid(h):
 		return l.opaque(h)
 	}
-	return l.compressed(h, false)
+	return l.compressed(h)
 }
 
 // opaque passes a layer through whose digest is none that the cache knows.
@@ -39,9 +38,8 @@ func (l *layer) opaque(h v1.Hash) (io.ReadCloser, error) {
 }
 
 // compressed returns the blob from the cache, or makes it of the tar, or
-// fills it from the origin. A lazy reader of a fill is to say when its bytes
-// are wanted.
-func (l *layer) compressed(h v1.Hash, lazy bool) (io.ReadCloser, error) {
+// fills it from the origin.
+func (l *layer) compressed(h v1.Hash) (io.ReadCloser, error) {
 	for {
 		changed := l.c.catalog.watch(h)
 		if rc, err := l.compressedHit(h); rc != nil || err != nil {
@@ -56,7 +54,6 @@ func (l *layer) compressed(h v1.Hash, lazy bool) (io.ReadCloser, error) {
 		}
 		key := fillKey{of: h, form: compressed, alg: h.Algorithm}
 		rc, err := l.c.read(key, changed, func() config { return l.filling(h) }, fill.Options{
-			Lazy:  lazy,
 			Again: l.compressedAgain(),
 			Check: func(_ []byte, n int64) error { return expect{size: l.size()}.check(h, n) },
 		})
@@ -141,6 +138,9 @@ func (l *layer) Uncompressed() (io.ReadCloser, error) {
 // uncompressed returns the tar from the cache, or decompresses the blob,
 // which is filled from the origin if need be.
 func (l *layer) uncompressed(h v1.Hash) (io.ReadCloser, error) {
+	if l.isOpaque(h) {
+		return l.compressed(h)
+	}
 	want := l.expectedDiffID()
 	if want == h {
 		want = v1.Hash{} // not believed of what may be compressed
@@ -204,16 +204,12 @@ func (l *layer) openTar(diffID, h v1.Hash) io.ReadCloser {
 
 // decompressing decompresses for one reader, and keeps nothing but the pair.
 func (l *layer) decompressing(h v1.Hash, alg string, check func(sum []byte, n int64) error) (io.ReadCloser, error) {
-	src, err := l.compressed(h, false)
+	src, err := l.compressed(h)
 	if err != nil {
 		return nil, err
 	}
 	l.c.count.decompressions.Add(1)
-	rc, err := l.c.decompress(src)
-	if err != nil {
-		return nil, err
-	}
-	return &verifier{ReadCloser: rc, h: newHash(alg), size: -1, check: func(sum []byte, n int64) error {
+	return &verifier{ReadCloser: l.c.decompress(src), h: newHash(alg), size: -1, check: func(sum []byte, n int64) error {
 		if err := check(sum, n); err != nil {
 			return err
 		}
@@ -301,12 +297,8 @@ func (c *Cache) countMiss(key fillKey) {
 
 // decompress returns a reader of what src decompresses to, and closes src
 // with it.
-func (c *Cache) decompress(src io.ReadCloser) (*decompressor, error) {
-	r, err := compression.NewReader(src)
-	if err != nil {
-		return nil, errors.Join(err, src.Close())
-	}
-	return &decompressor{src: src, r: r, max: c.o.maxUncompressed}, nil
+func (c *Cache) decompress(src io.ReadCloser) *decompressor {
+	return &decompressor{src: src, max: c.o.maxUncompressed}
 }
 
 // openHit opens the bytes of an entry. It returns nil if they are not there,

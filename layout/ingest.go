@@ -12,7 +12,7 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// An Ingest is a blob that is being written. Its file has a lock file beside
+// An Ingest is a blob that is being written, by one goroutine at a time. Its file has a lock file beside
 // it, locked for as long as the ingest lasts, so that debris of a process
 // that died can be told from work under way.
 type Ingest struct {
@@ -21,6 +21,7 @@ type Ingest struct {
 	name      string // below the layout's root
 	lock      *flock.Flock
 	committed bool
+	released  bool
 }
 
 // Ingest starts to write a blob. The caller closes it, which discards what
@@ -36,8 +37,7 @@ func (l *Layout) Ingest() (*Ingest, error) {
 	}
 	f, err := l.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
-		l.unlockIngest(name, lock)
-		return nil, err
+		return nil, errors.Join(err, l.unlockIngest(name, lock))
 	}
 	return &Ingest{File: f, l: l, name: name, lock: lock}, nil
 }
@@ -55,7 +55,7 @@ func (l *Layout) lockIngest(name string) (*flock.Flock, error) {
 		if ok && l.exists(name+".lock") {
 			return lock, nil
 		}
-		lock.Close()
+		_ = lock.Close()
 	}
 }
 
@@ -66,17 +66,28 @@ func (l *Layout) unlockIngest(name string, lock *flock.Flock) error {
 	return errors.Join(lock.Close(), l.root.Remove(name+".lock"))
 }
 
-// Close closes the file, and discards the bytes unless they were committed.
-// Closing twice is harmless.
-func (in *Ingest) Close() error {
-	err := in.File.Close()
-	if errors.Is(err, fs.ErrClosed) {
+// Release ends the writing: bytes that were not committed are discarded, and
+// the lock is given up. The file can be read until it is closed. Releasing
+// twice is harmless.
+func (in *Ingest) Release() error {
+	if in.released {
 		return nil
 	}
+	in.released = true
+	var err error
 	if !in.committed {
-		err = errors.Join(err, in.l.root.Remove(in.name))
+		err = in.l.root.Remove(in.name)
 	}
 	return errors.Join(err, in.l.unlockIngest(in.name, in.lock))
+}
+
+// Close releases the ingest and closes the file. Closing twice is harmless.
+func (in *Ingest) Close() error {
+	err := in.Release()
+	if cerr := in.File.Close(); !errors.Is(cerr, fs.ErrClosed) {
+		err = errors.Join(err, cerr)
+	}
+	return err
 }
 
 // settle gives the file a modification time that no later write can have:
@@ -107,11 +118,11 @@ func (l *Layout) sweep() {
 func (l *Layout) sweepIngest(name string) {
 	lock := flock.New(l.path(name+".lock"), flock.SetFlag(os.O_RDWR))
 	if ok, err := lock.TryLock(); err != nil || !ok {
-		lock.Close()
+		_ = lock.Close()
 		return
 	}
 	l.root.Remove(name)
-	l.unlockIngest(name, lock)
+	_ = l.unlockIngest(name, lock)
 }
 
 func (l *Layout) list(dir string) []string {

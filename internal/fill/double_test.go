@@ -91,14 +91,15 @@ type file struct {
 	data          []byte // guarded by mu, as is all below
 	writes, reads int
 	broken        bool
-	misused       bool // used after it was closed, or written after it failed
+	misused       bool // used in an order that it must not be
 	closes        int
+	released      int
 }
 
 func (f *file) Write(p []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.misused = f.misused || f.broken || f.closes > 0
+	f.misused = f.misused || f.broken || f.released > 0
 	f.writes++
 	if f.writes == f.failWrite {
 		f.broken = true
@@ -129,9 +130,18 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	return n, nil
 }
 
+func (f *file) Release() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.misused = f.misused || f.closes > 0
+	f.released++
+	return nil
+}
+
 func (f *file) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.misused = f.misused || f.released == 0
 	f.closes++
 	return f.closeErr
 }

@@ -15,13 +15,17 @@ import (
 	"time"
 )
 
-// A File is where a fill's bytes go. Close discards them, unless the
-// caller's Commit made them something that stays. It may be called while
-// ReadAt runs.
+// A File is where a fill's bytes go.
 type File interface {
 	io.Writer
 	io.ReaderAt
-	io.Closer
+	// Release is called when no more will be written and Commit, if it came
+	// to that, has returned: what it did not make something that stays is to
+	// go. Readers may read on.
+	Release() error
+	// Close is called after Release, when nobody reads any more, or while
+	// the last ReadAt runs.
+	Close() error
 }
 
 // A Config says what a fill does.
@@ -46,12 +50,13 @@ type Config struct {
 	Commit func(sum []byte, n int64) error
 	// Fault is told of errors of the file and of Commit.
 	Fault func(error)
-	// Wanted is called once, when a reader first reads. It may be nil.
-	Wanted func()
 	// Done is called when the fill has committed or failed.
 	Done func()
 	// Slots bounds how many fills read at a time, nil does not.
 	Slots *Slots
+	// Lazy reads the open origin, and takes a slot, only once a reader has
+	// read.
+	Lazy bool
 	// Once says that the origin can be read only once: if the file fails, the
 	// readers get the rest from the origin, at the pace of the slowest.
 	Once bool
@@ -141,6 +146,11 @@ func (f *Fill) run() {
 			f.cfg.Fault(cerr)
 		}
 	}
+	if f.file != nil { // which nobody else sets
+		if rerr := f.file.Release(); rerr != nil {
+			f.cfg.Fault(rerr)
+		}
+	}
 	f.mu.Lock()
 	f.over, f.err, f.sum = true, err, sum
 	f.changed.Broadcast()
@@ -171,11 +181,12 @@ func (f *Fill) awaitReader() error {
 
 // fill copies the origin into the file, hashes and checks it.
 func (f *Fill) fill() ([]byte, error) {
-	if err := f.cfg.Slots.acquire(f.ctx); err != nil {
-		return nil, err
+	if !f.cfg.Lazy {
+		if err := f.cfg.Slots.acquire(f.ctx); err != nil {
+			return nil, err
+		}
+		defer f.cfg.Slots.release()
 	}
-	defer f.cfg.Slots.release()
-
 	file, err := f.cfg.Create()
 	if err != nil {
 		return nil, f.fault(err)
@@ -199,6 +210,15 @@ func (f *Fill) fill() ([]byte, error) {
 	f.opened = true
 	f.changed.Broadcast()
 	f.mu.Unlock()
+	if f.cfg.Lazy {
+		if err := f.awaitReader(); err != nil {
+			return nil, err
+		}
+		if err := f.cfg.Slots.acquire(f.ctx); err != nil {
+			return nil, err
+		}
+		defer f.cfg.Slots.release()
+	}
 
 	h := startHasher(f.cfg.Hash)
 	n, err := f.copy(origin, file, h)

@@ -14,8 +14,6 @@ type Options struct {
 	// Own says that the reader's own origin is the one that the fill reads:
 	// its errors are the reader's.
 	Own bool
-	// Lazy says that reading is not yet wanting: see [Reader.Want].
-	Lazy bool
 	// Again reads the reader's own origin from the start, checking all that
 	// Check would. It is used when the fill fails and the bytes can still be
 	// had. It may be nil.
@@ -90,10 +88,6 @@ func (r *Reader) WriteTo(w io.Writer) (n int64, err error) {
 	}
 }
 
-// Want says that what a lazy reader reads is wanted: without that, the fill
-// is not committed, and gives no EOF.
-func (r *Reader) Want() { r.core.ref.f.want() }
-
 // Offset returns how many bytes were read.
 func (r *Reader) Offset() int64 { return r.core.off }
 
@@ -157,9 +151,7 @@ func (c *core) read(p []byte) (int, error) {
 // already. It returns bytes or an error, never both.
 func (c *core) follow(p []byte) (int, error) {
 	f := c.ref.f
-	if !c.o.Lazy {
-		f.want()
-	}
+	f.want()
 	f.mu.Lock()
 	for c.off == f.size && !f.over && f.ctx.Err() == nil && !c.isClosed() {
 		f.changed.Wait()

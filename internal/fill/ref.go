@@ -51,15 +51,10 @@ func (r *Ref) Wait(ctx context.Context) error {
 // want notes that somebody reads.
 func (f *Fill) want() {
 	f.mu.Lock()
-	first := !f.wanted
-	f.wanted = true
-	f.mu.Unlock()
-	if !first {
-		return
-	}
-	f.wake()
-	if f.cfg.Wanted != nil {
-		f.cfg.Wanted()
+	defer f.mu.Unlock()
+	if !f.wanted {
+		f.wanted = true
+		f.changed.Broadcast()
 	}
 }
 

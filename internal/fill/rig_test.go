@@ -137,8 +137,11 @@ func (r *rig) finish(t testing.TB) {
 	if got := r.file.closes; got != int(r.creates.Load()) {
 		t.Errorf("the file was created %d times and closed %d times", r.creates.Load(), got)
 	}
+	if got := r.file.released; got != int(r.creates.Load()) {
+		t.Errorf("the file was created %d times and released %d times", r.creates.Load(), got)
+	}
 	if r.file.misused {
-		t.Error("the file was written after it failed or was closed")
+		t.Error("the file was used in an order that it must not be")
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
