@@ -67,7 +67,7 @@ func TestNative(t *testing.T) {
 		{"of a pulled image", first(pulled), false, true, true},
 		{"bare remote", bare, false, false, false},
 		{"random", first(img), true, true, false},
-		{"tarball", opened, false, true, false},
+		{"tarball", opened, false, true, true},
 		{"static", static.NewLayer(nil, types.DockerLayer), false, true, false},
 	} {
 		if got := isUncompressed(tc.l); got != tc.uncompressed {
