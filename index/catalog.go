@@ -7,10 +7,8 @@
 package index
 
 import (
-	"encoding/hex"
 	"encoding/json"
 	"iter"
-	"maps"
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -19,6 +17,7 @@ import (
 // A Pair says how well it is known that a digest decompresses to a diffID.
 type Pair uint8
 
+// What is known of a pair.
 const (
 	Unknown  Pair = iota // no diffID is known
 	Claimed              // somebody said so
@@ -50,82 +49,6 @@ type Entry struct {
 	Unsynced string // the boot under which it was written and not synced; "": synced
 }
 
-// key is a digest without pointers: a catalog of millions is nothing to the
-// garbage collector.
-type key struct {
-	alg byte
-	sum [64]byte
-}
-
-const (
-	sha256 byte = iota + 1
-	sha512
-)
-
-func makeKey(h v1.Hash) (k key, ok bool) {
-	n := 0
-	switch h.Algorithm {
-	case "sha256":
-		k.alg, n = sha256, 32
-	case "sha512":
-		k.alg, n = sha512, 64
-	}
-	if n == 0 || len(h.Hex) != 2*n {
-		return key{}, false
-	}
-	for i := range n {
-		hi, lo := unhex(h.Hex[2*i]), unhex(h.Hex[2*i+1])
-		if hi > 15 || lo > 15 {
-			return key{}, false
-		}
-		k.sum[i] = hi<<4 | lo
-	}
-	return k, true
-}
-
-func unhex(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
-	}
-	return 255
-}
-
-func (k key) hash() v1.Hash {
-	switch k.alg {
-	case sha256:
-		return v1.Hash{Algorithm: "sha256", Hex: hex.EncodeToString(k.sum[:32])}
-	case sha512:
-		return v1.Hash{Algorithm: "sha512", Hex: hex.EncodeToString(k.sum[:])}
-	}
-	return v1.Hash{}
-}
-
-// ref names a node; 0 is none.
-type ref uint32
-
-// A node is a hash that the catalog knows: as the digest of an entry, as the
-// diffID of others, or both. The compressed entries of one diffID are a list
-// through their nodes.
-type node struct {
-	key     key
-	size    int64
-	created int64
-	modTime int64
-	diffID  ref    // of an entry
-	next    ref    // the next entry with this entry's diffID
-	first   ref    // of a diffID: the first entry that has it
-	variant ref    // of a tar: the digest to prefer
-	refs    uint32 // how many tars prefer this one
-	puts    uint32 // how often the entry was put
-	media   uint32
-	listed  bool // there is an entry
-	tar     bool
-	pair    Pair
-}
-
 // A Catalog holds what index.json and the journal say. The zero value is not
 // usable; see [New].
 type Catalog struct {
@@ -133,6 +56,7 @@ type Catalog struct {
 	free   []ref
 	byKey  map[key]ref
 	listed int
+	puts   uint32 // how many there were
 
 	media   []string
 	byMedia map[string]uint32
@@ -262,7 +186,8 @@ func (c *Catalog) put(e Entry) bool {
 	}
 	n.size, n.created, n.modTime = e.Size, e.Created, e.ModTime
 	n.tar = e.Tar
-	n.puts++
+	c.puts++
+	n.put = c.puts
 	n.media = c.internMedia(e.MediaType)
 	setOrDelete(c.codecs, r, e.Codec)
 	setOrDelete(c.unsynced, r, e.Unsynced)
@@ -276,163 +201,5 @@ func setOrDelete(m map[ref]string, r ref, value string) {
 		delete(m, r)
 	} else {
 		m[r] = value
-	}
-}
-
-func (c *Catalog) intern(k key) ref {
-	if r := c.byKey[k]; r != 0 {
-		return r
-	}
-	var r ref
-	if n := len(c.free); n > 0 {
-		r, c.free = c.free[n-1], c.free[:n-1]
-		c.nodes[r] = node{key: k}
-	} else {
-		r = ref(len(c.nodes))
-		c.nodes = append(c.nodes, node{key: k})
-	}
-	c.byKey[k] = r
-	return r
-}
-
-func (c *Catalog) internMedia(s string) uint32 {
-	if i, ok := c.byMedia[s]; ok {
-		return i
-	}
-	i := uint32(len(c.media))
-	c.media = append(c.media, s)
-	c.byMedia[s] = i
-	return i
-}
-
-// setVariant names the digest that a tar prefers, if there is one.
-func (c *Catalog) setVariant(r ref, h v1.Hash) {
-	var to ref
-	if k, ok := makeKey(h); ok {
-		to = c.intern(k)
-	}
-	from := c.nodes[r].variant
-	c.nodes[r].variant = to
-	if to != 0 && from != to {
-		c.nodes[to].refs++
-	}
-	if from != 0 && from != to {
-		c.nodes[from].refs--
-		c.release(from)
-	}
-}
-
-// setPair takes an entry out of the list of the diffID it had, and puts it
-// into that of h.
-func (c *Catalog) setPair(r ref, h v1.Hash, pair Pair) {
-	var to ref
-	if k, ok := makeKey(h); ok && pair != Unknown {
-		to = c.intern(k)
-	} else {
-		pair = Unknown
-	}
-	c.nodes[r].pair = pair
-	from := c.nodes[r].diffID
-	if from == to {
-		return
-	}
-	if from != 0 {
-		c.unlink(r, from)
-	}
-	if to != 0 {
-		c.nodes[r].diffID = to
-		c.nodes[r].next = c.nodes[to].first
-		c.nodes[to].first = r
-	}
-}
-
-func (c *Catalog) unlink(r, diffID ref) {
-	at := &c.nodes[diffID].first
-	for *at != r {
-		at = &c.nodes[*at].next
-	}
-	*at = c.nodes[r].next
-	c.nodes[r].next, c.nodes[r].diffID = 0, 0
-	c.release(diffID)
-}
-
-// remove forgets a hash: its entry, and every pair that it is in. The other
-// hash of a pair stays.
-func (c *Catalog) remove(h v1.Hash) {
-	k, ok := makeKey(h)
-	if !ok || c.byKey[k] == 0 {
-		return
-	}
-	r := c.byKey[k]
-	if c.nodes[r].listed {
-		c.nodes[r].listed = false
-		c.listed--
-	}
-	delete(c.codecs, r)
-	delete(c.unsynced, r)
-	delete(c.extras, r)
-	c.nodes[r].tar = false
-	if t := c.nodes[r].diffID; c.nodes[t].variant == r {
-		c.setVariant(t, v1.Hash{})
-	}
-	c.setVariant(r, v1.Hash{})
-	c.setPair(r, v1.Hash{}, Unknown)
-	for v := c.nodes[r].first; v != 0; v = c.nodes[r].first {
-		c.setPair(v, v1.Hash{}, Unknown)
-		if c.nodes[r].key != k {
-			return // that was the last use of the node
-		}
-	}
-	c.release(r)
-}
-
-// release frees a node that nothing needs any more.
-func (c *Catalog) release(r ref) {
-	n := &c.nodes[r]
-	if n.listed || n.first != 0 || n.refs > 0 || n.key.alg == 0 {
-		return
-	}
-	delete(c.byKey, n.key)
-	*n = node{}
-	c.free = append(c.free, r)
-}
-
-// Clone returns a copy that [Catalog.Encode], [Catalog.Entries] and
-// [Catalog.Sync] can be called on while the original changes.
-func (c *Catalog) Clone() *Catalog {
-	return &Catalog{
-		cloneOf:  c,
-		nodes:    slices.Clone(c.nodes),
-		listed:   c.listed,
-		media:    c.media[:len(c.media):len(c.media)],
-		codecs:   maps.Clone(c.codecs),
-		unsynced: maps.Clone(c.unsynced),
-		extras:   maps.Clone(c.extras),
-		foreign:  c.foreign,
-		top:      c.top,
-		notes:    c.notes,
-	}
-}
-
-// Sync calls sync for each entry that was written under a boot and not
-// synced since. What it returns takes the boot's place; "" is synced.
-func (c *Catalog) Sync(boot string, sync func(v1.Hash) string) {
-	for r, b := range c.unsynced {
-		if b == boot {
-			setOrDelete(c.unsynced, r, sync(c.nodes[r].key.hash()))
-		}
-	}
-}
-
-// AdoptSynced takes over from a clone which entries are synced, save those
-// that were put again since it was made.
-func (c *Catalog) AdoptSynced(clone *Catalog) {
-	if clone.cloneOf != c {
-		return
-	}
-	for r := range c.unsynced {
-		if int(r) < len(clone.nodes) && clone.nodes[r].key == c.nodes[r].key && clone.nodes[r].puts == c.nodes[r].puts {
-			setOrDelete(c.unsynced, r, clone.unsynced[r])
-		}
 	}
 }

@@ -32,17 +32,29 @@ type extra struct {
 //
 // A descriptor that carries none of our annotations, or that cannot be an
 // entry, is foreign: it is kept and written back byte for byte. Of two
-// descriptors of one digest, the first is the entry.
+// descriptors of one digest, the first is the entry; what others added to the
+// second is kept, without our annotations.
 func (c *Catalog) Decode(b []byte) (folded string, err error) {
 	if len(bytes.TrimSpace(b)) == 0 {
 		return "", nil
 	}
+	if folded, ok := c.decodeLines(b); ok {
+		return folded, nil
+	}
+	*c = *New()
+	return c.decodeJSON(b)
+}
+
+// decodeJSON reads an index.json in any form.
+func (c *Catalog) decodeJSON(b []byte) (folded string, err error) {
 	d := json.NewDecoder(bytes.NewReader(b))
 	malformed := func(err error) error {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
+		offset := d.InputOffset()
+		var syntax *json.SyntaxError
+		if errors.As(json.Unmarshal(b, new(json.RawMessage)), &syntax) { // only this knows where
+			offset, err = syntax.Offset-1, syntax
 		}
-		return fmt.Errorf("%w at %s: %w", ErrMalformed, position(b, d.InputOffset(), err), err)
+		return fmt.Errorf("%w at %s: %w", ErrMalformed, position(b, offset), err)
 	}
 	if err := expect(d, json.Delim('{')); err != nil {
 		return "", malformed(err)
@@ -76,13 +88,9 @@ func (c *Catalog) Decode(b []byte) (folded string, err error) {
 	return folded, nil
 }
 
-// position says where in b decoding stopped, as line and column.
-func position(b []byte, offset int64, err error) string {
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) && syntax.Offset > 0 {
-		offset = syntax.Offset
-	}
-	before := b[:min(offset, int64(len(b)))]
+// position says where in b decoding stopped, as line and column, both from 1.
+func position(b []byte, offset int64) string {
+	before := b[:max(0, min(offset, int64(len(b))))]
 	line := bytes.Count(before, []byte{'\n'}) + 1
 	column := len(before) - bytes.LastIndexByte(before, '\n')
 	return fmt.Sprintf("line %d, column %d", line, column)
@@ -112,7 +120,11 @@ func (c *Catalog) setTop(name string, raw json.RawMessage) error {
 		if c.top == nil {
 			c.top = map[string]json.RawMessage{}
 		}
-		c.top[name] = raw
+		var line bytes.Buffer // Encode writes it on the first line
+		if err := json.Compact(&line, raw); err != nil {
+			return err
+		}
+		c.top[name] = line.Bytes()
 	}
 	return nil
 }
@@ -164,7 +176,8 @@ func (c *Catalog) decodeDescriptor(raw json.RawMessage) bool {
 		return false
 	}
 	if _, exists := c.Get(e.Digest); exists {
-		return x == nil // a second one is dropped, unless somebody wrote on it
+		c.keepSecond(e, x)
+		return true
 	}
 	if !c.put(e) {
 		return false
@@ -176,6 +189,25 @@ func (c *Catalog) decodeDescriptor(raw json.RawMessage) bool {
 	return true
 }
 
+// keepSecond keeps what others wrote on a second descriptor of a digest. Our
+// annotations come off it, so that it is never taken for the entry.
+func (c *Catalog) keepSecond(e Entry, x *extra) {
+	if x == nil {
+		return
+	}
+	maps.DeleteFunc(x.notes, func(key, _ string) bool { return isOurs(key) })
+	if len(x.fields) == 0 && len(x.notes) == 0 {
+		return
+	}
+	fields := map[string]any{"mediaType": e.MediaType, "size": e.Size, "digest": e.Digest, "annotations": x.notes}
+	for name, raw := range x.fields {
+		fields[name] = raw
+	}
+	if raw, err := json.Marshal(fields); err == nil { // what was decoded cannot fail
+		c.foreign = append(c.foreign, raw)
+	}
+}
+
 // parseDescriptor takes a descriptor of ours apart.
 func parseDescriptor(fields map[string]json.RawMessage) (Entry, *extra, error) {
 	var e Entry
@@ -183,6 +215,9 @@ func parseDescriptor(fields map[string]json.RawMessage) (Entry, *extra, error) {
 	for name, to := range map[string]any{"mediaType": &e.MediaType, "size": &e.Size, "digest": &e.Digest, "annotations": &notes} {
 		if err := json.Unmarshal(fields[name], to); err != nil {
 			return Entry{}, nil, err
+		}
+		if string(fields[name]) == "null" {
+			return Entry{}, nil, fmt.Errorf("%s: null", name)
 		}
 		delete(fields, name)
 	}
@@ -251,32 +286,4 @@ func parsePair(s string) Pair {
 		return Refuted
 	}
 	return Claimed
-}
-
-// record is a line of the journal.
-type record struct {
-	Put    map[string]json.RawMessage `json:"put"`
-	Delete *v1.Hash                   `json:"delete"`
-}
-
-// Apply applies a journal record: what [PutRecord] or [DeleteRecord] made.
-// Applying it again is harmless. What it cannot read it leaves out and
-// counts.
-func (c *Catalog) Apply(line []byte) {
-	var r record
-	if json.Unmarshal(line, &r) != nil {
-		c.skipped++
-		return
-	}
-	switch {
-	case r.Put != nil:
-		e, _, err := parseDescriptor(r.Put)
-		if err != nil || !c.put(e) {
-			c.skipped++
-		}
-	case r.Delete != nil:
-		c.remove(*r.Delete)
-	default:
-		c.skipped++
-	}
 }

@@ -29,14 +29,17 @@ func (l *Layout) Blob(h v1.Hash) (*Blob, error) {
 	}
 	f, err := dir.OpenFile(h.Hex, os.O_RDONLY|openNonblock, 0)
 	if err != nil {
+		if fi, serr := dir.Lstat(h.Hex); serr == nil && !fi.Mode().IsRegular() && !errors.Is(err, fs.ErrNotExist) {
+			err = notRegular("open", h) // a socket, or a link out of the directory
+		}
 		return nil, err
 	}
 	fi, err := f.Stat() // with the openat above, all that a warm read costs
 	if err == nil && !fi.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: blobPath(h), Err: fs.ErrInvalid}
+		err = notRegular("open", h)
 	}
 	if err != nil {
-		f.Close()
+		_ = f.Close()
 		return nil, err
 	}
 	return &Blob{File: f, Size: fi.Size(), ModTime: fi.ModTime().UnixNano()}, nil
@@ -54,9 +57,13 @@ func (l *Layout) StatBlob(h v1.Hash) (size, modTime int64, err error) {
 		return 0, 0, err
 	}
 	if !fi.Mode().IsRegular() {
-		return 0, 0, &fs.PathError{Op: "stat", Path: blobPath(h), Err: fs.ErrInvalid}
+		return 0, 0, notRegular("stat", h)
 	}
 	return fi.Size(), fi.ModTime().UnixNano(), nil
+}
+
+func notRegular(op string, h v1.Hash) error {
+	return &fs.PathError{Op: op, Path: blobPath(h), Err: fs.ErrInvalid}
 }
 
 // Valid reports whether h can name a blob here: sha256 or sha512, in lower
@@ -81,11 +88,16 @@ func (l *Layout) blobDir(h v1.Hash) (*os.Root, error) {
 	return alg.root, nil
 }
 
-// makeBlobDir makes the directory that the blob of h belongs in.
+// makeBlobDir makes the directory that the blob of h belongs in, also if
+// another tool removed the one that is open.
 func (l *Layout) makeBlobDir(h v1.Hash) error {
-	if _, err := l.blobDir(h); !errors.Is(err, fs.ErrNotExist) {
-		return err
+	alg := l.algs[h.Algorithm]
+	alg.mu.Lock()
+	if alg.root != nil {
+		_ = alg.root.Close()
+		alg.root = nil
 	}
+	alg.mu.Unlock()
 	if err := l.root.MkdirAll(path.Join(ocispec.ImageBlobsDir, h.Algorithm), 0o755); err != nil {
 		return err
 	}

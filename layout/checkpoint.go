@@ -1,11 +1,13 @@
 package layout
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"strings"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -25,6 +27,7 @@ type Checkpoint struct {
 // Checkpoints of several processes take turns. If nothing was journaled
 // since the last one, write is not called.
 func (l *Layout) Checkpoint(ctx context.Context, write func(Checkpoint, io.Writer) error) error {
+	write = l.tellOthers(write)
 	return l.locked(ctx, l.checkpoint, checkpointing, func() error {
 		l.sweepCheckpoint()
 		// What a checkpoint that died had set aside goes first.
@@ -110,6 +113,21 @@ func (l *Layout) writeIndex(mark folded, write func(Checkpoint, io.Writer) error
 	return l.syncDirs(".")
 }
 
+// tellOthers makes write begin an index with addedTo if it takes the place of
+// one of another tool. A checkpoint that writes twice says so twice.
+func (l *Layout) tellOthers(write func(Checkpoint, io.Writer) error) func(Checkpoint, io.Writer) error {
+	lead := ""
+	return func(cp Checkpoint, w io.Writer) error {
+		if l.indexHead() == nil {
+			lead = addedTo
+		}
+		if _, err := io.WriteString(w, lead); err != nil {
+			return err
+		}
+		return write(cp, w)
+	}
+}
+
 // sweepCheckpoint removes what checkpoints that died had written of their
 // index. checkpoint.lock is held: nobody else is writing one.
 func (l *Layout) sweepCheckpoint() {
@@ -118,4 +136,35 @@ func (l *Layout) sweepCheckpoint() {
 			l.root.Remove(stateDir + "/" + name)
 		}
 	}
+}
+
+// indexHolds reports whether index.json says, in the place where a
+// checkpoint writes it, that it holds the journal of that generation, and
+// nothing that another tool added.
+func (l *Layout) indexHolds(generation string) bool {
+	head := l.indexHead()
+	return !bytes.HasPrefix(head, []byte(addedTo)) && bytes.Contains(head, []byte(`"`+generation+`:`))
+}
+
+// addedTo stands before an index that is written in the place of one of
+// another tool: whoever did not see that one has to read this one.
+const addedTo = "\n"
+
+// indexHead returns how index.json begins: up to the end of the line that
+// ends with the opening of the list of descriptors. It is nil if another tool
+// wrote the file.
+func (l *Layout) indexHead() []byte {
+	f, err := openRegular(l.root, ocispec.ImageIndexFile, os.O_RDONLY)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	head := make([]byte, 4096)
+	n, _ := io.ReadFull(f, head)
+	head = head[:n]
+	end := bytes.Index(head, []byte("[\n"))
+	if end < 0 || bytes.ContainsRune(bytes.TrimPrefix(head[:end], []byte(addedTo)), '\n') {
+		return nil
+	}
+	return head[:end]
 }

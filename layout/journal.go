@@ -37,8 +37,11 @@ type journalHeader struct {
 }
 
 // maxRecord bounds a line of the journal, in bytes. Longer ones are none of
-// ours and are passed over.
-const maxRecord = 1 << 20
+// ours and are passed over. recordOverhead is room for a record's number.
+const (
+	maxRecord      = 1 << 20
+	recordOverhead = 32
+)
 
 // openJournal opens a journal and reads its header. A file without a whole
 // header was cut short as it was made, and is as good as none: then it
@@ -51,17 +54,17 @@ func (l *Layout) openJournal(name string) (*journal, error) {
 	line := make([]byte, 4096)
 	n, err := f.ReadAt(line, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
-		f.Close()
+		_ = f.Close()
 		return nil, err
 	}
 	end := bytes.IndexByte(line[:n], '\n')
 	var h journalHeader
 	if end < 0 || json.Unmarshal(line[:end], &h) != nil || h.Generation == "" {
-		f.Close()
+		_ = f.Close()
 		return nil, nil
 	}
 	if h.Version != 1 {
-		f.Close()
+		_ = f.Close()
 		return nil, fmt.Errorf("%w: %s is of version %d", ErrVersion, l.path(name), h.Version)
 	}
 	return &journal{file: f, generation: h.Generation, previous: h.Previous, offset: int64(end) + 1}, nil
@@ -84,13 +87,16 @@ func (l *Layout) createJournal(previous string) (*journal, error) {
 	if err := l.writeFile(journalFile, append(h, '\n')); err != nil {
 		return nil, err
 	}
+	if err := l.syncDirs(stateDir); err != nil { // from here on, a sync of the file is one of its records
+		return nil, err
+	}
 	return l.openJournal(journalFile)
 }
 
 // Close closes the file. A nil journal is closed already.
 func (j *journal) Close() {
 	if j != nil {
-		j.file.Close()
+		_ = j.file.Close()
 	}
 }
 
@@ -103,10 +109,11 @@ func (j *journal) is(info os.FileInfo) (bool, error) {
 	return os.SameFile(own, info), nil
 }
 
-// skip makes readOn leave out what the index holds already.
+// skip makes readOn leave out what the index holds already. Numbers go on
+// after that, also if the system went down and the journal lost its end.
 func (j *journal) skip(f folded) {
 	if f.generation == j.generation {
-		j.skipTo = f.number
+		j.skipTo, j.number = f.number, f.number
 	}
 }
 
@@ -127,7 +134,7 @@ func (j *journal) readOn(r Replica) error {
 			return err
 		}
 		used := j.applyLines(buf[:n], r)
-		if used == 0 && n == len(buf) && n >= maxRecord {
+		if used == 0 && (j.inLine || n > maxRecord) {
 			used, j.inLine = int64(n), true
 		}
 		if used == 0 {
@@ -148,10 +155,10 @@ func (j *journal) applyLines(b []byte, r Replica) (used int64) {
 		used += int64(end) + 1
 		j.inLine = false
 		n, ok := recordNumber(line)
-		if !ok || rest {
+		if !ok || rest || len(line) > maxRecord {
 			continue
 		}
-		j.number = n
+		j.number = max(j.number, n)
 		if n > j.skipTo {
 			r.Apply(line)
 		}
@@ -159,6 +166,10 @@ func (j *journal) applyLines(b []byte, r Replica) (used int64) {
 }
 
 const numberPrefix = `{"n":`
+
+// maxNumber is a number that no journal comes near to. What is larger is none
+// of ours.
+const maxNumber = 1 << 62
 
 // recordNumber returns the number that a record begins with.
 func recordNumber(line []byte) (uint64, bool) {
@@ -171,7 +182,7 @@ func recordNumber(line []byte) (uint64, bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseUint(string(digits), 10, 64)
-	return n, err == nil
+	return n, err == nil && n <= maxNumber
 }
 
 // numbered returns a record, a JSON object, with its number put first.

@@ -17,7 +17,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -28,8 +27,8 @@ import (
 var (
 	// ErrNotLayout is returned by [Open] for a path that is something else.
 	ErrNotLayout = errors.New("not an OCI image layout")
-	// ErrVersion is returned by [Open] for a layout, or a journal beside it,
-	// of a version that this package does not know.
+	// ErrVersion is returned by [Open] for a layout, and by [Layout.Load] for
+	// a journal beside it, of a version that this package does not know.
 	ErrVersion = errors.New("unsupported version")
 	// ErrReadOnly is returned by whatever would write to a read-only layout.
 	ErrReadOnly = errors.New("read-only")
@@ -181,9 +180,6 @@ func (l *Layout) checkEmpty() error {
 	if l.readOnly {
 		return fmt.Errorf("%w: it has no %s file", ErrNotLayout, ocispec.ImageLayoutFile)
 	}
-	if l.exists(versionFile) {
-		return nil
-	}
 	d, err := l.root.Open(".")
 	if err != nil {
 		return err
@@ -194,7 +190,9 @@ func (l *Layout) checkEmpty() error {
 		return err
 	}
 	for _, name := range names {
-		if name != stateDir {
+		// The version comes first in a create: it is looked for after what
+		// another process may be creating now.
+		if name != stateDir && !l.exists(versionFile) {
 			return fmt.Errorf("%w: it has no %s file and holds other things, %q among them", ErrNotLayout, ocispec.ImageLayoutFile, name)
 		}
 	}
@@ -249,74 +247,6 @@ func (l *Layout) Close() error {
 
 // path returns the file system path of a file of ours, for flock.
 func (l *Layout) path(name string) string { return filepath.Join(l.dir, filepath.FromSlash(name)) }
-
-func (l *Layout) exists(name string) bool {
-	_, err := l.root.Stat(name)
-	return err == nil
-}
-
-// readSmall reads a file that is a few bytes long unless somebody meddled.
-func (l *Layout) readSmall(name string) ([]byte, error) {
-	f, err := openRegular(l.root, name, os.O_RDONLY)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, 4096))
-}
-
-// openRegular opens a file that is there. It does not wait at a FIFO or a
-// device in its place: those are fs.ErrInvalid.
-func openRegular(root *os.Root, name string, flag int) (*os.File, error) {
-	f, err := root.OpenFile(name, flag|openNonblock, 0)
-	if err != nil {
-		return nil, err
-	}
-	fi, err := f.Stat()
-	if err == nil && !fi.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-// writeFile replaces a file as a whole, and syncs its bytes.
-func (l *Layout) writeFile(name string, b []byte) error {
-	return l.replaceFile(name, func(w io.Writer) error {
-		_, err := w.Write(b)
-		return err
-	})
-}
-
-// replaceFile writes a new file in the state directory and renames it to
-// name: readers see the old one or the new one. The new bytes are synced
-// first.
-func (l *Layout) replaceFile(name string, write func(io.Writer) error) (err error) {
-	tmp := stateDir + "/new-" + strings.ReplaceAll(name, "/", "-") + "-" + random()
-	f, err := l.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			l.root.Remove(tmp)
-		}
-	}()
-	if err := write(f); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return l.root.Rename(tmp, name) // the commit point
-}
 
 // valid reports whether h can be the name of a blob. Nothing else becomes a
 // path.

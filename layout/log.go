@@ -115,42 +115,44 @@ func (l *Layout) catchUp() error {
 			}
 			return l.reloadIfReplaced(l.log.journal.previous)
 		}
-		if err := l.advance(); err != nil {
+		if more, err := l.advance(); err != nil || !more {
 			return err
 		}
 	}
 }
 
 // advance goes from a journal that was set aside to the one that took its
-// name. If that is not its direct successor, all is read anew.
-func (l *Layout) advance() error {
+// name, and reports whether there is more to look at. If that is not its
+// direct successor, all is read anew.
+func (l *Layout) advance() (more bool, err error) {
 	next, err := l.openJournal(journalFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return true, nil
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	last := l.log.journal
-	if next == nil || next.previous != last.generation {
-		if next != nil {
-			next.Close()
-		}
-		return l.reload()
+	if next == nil { // as good as none: the last one is still to be read
+		return false, last.readOn(l.log.replica)
 	}
-	defer last.Close()
+	if next.previous != last.generation {
+		next.Close()
+		return true, l.reload()
+	}
 	if err := last.readOn(l.log.replica); err != nil {
 		next.Close()
-		return err
+		return false, err
 	}
+	last.Close()
 	l.log.journal = next
-	return nil
+	return true, nil
 }
 
 // reloadIfReplaced looks whether index.json is another file than the one
 // that was read. One that says it holds the journal of generation previous,
 // which this process has read to its end, tells nothing new; any other was
-// written by another tool.
+// written by another tool, or after one.
 func (l *Layout) reloadIfReplaced(previous string) error {
 	now := l.fileID(ocispec.ImageIndexFile)
 	if now.same(l.log.seen) {
@@ -168,14 +170,14 @@ func (l *Layout) reloadIfReplaced(previous string) error {
 // in between, it starts over.
 func (l *Layout) reload() error {
 	var last attempt
-	for range 100 {
+	for i := range 100 {
 		at, err := l.tryReload()
 		if err != nil {
 			l.log.replica.End(false)
 			at.journal.Close()
 			return err
 		}
-		if at.complete || at.same(last) {
+		if at.complete || i > 0 && at.same(last) {
 			l.log.replica.End(true)
 			l.log.journal.Close()
 			l.log.seen, l.log.loaded, l.log.journal = at.index, at.index, at.journal
@@ -197,7 +199,7 @@ type attempt struct {
 // same reports whether two attempts saw the same files: what is missing then
 // is missing for good, as when a tool dropped the index's annotations.
 func (a attempt) same(b attempt) bool {
-	return a.index.info != nil && a.index.same(b.index) && a.old.same(b.old) && a.current.same(b.current)
+	return a.index.same(b.index) && a.old.same(b.old) && a.current.same(b.current)
 }
 
 func (l *Layout) tryReload() (attempt, error) {
@@ -270,18 +272,3 @@ func (l *Layout) readIndex() ([]byte, error) {
 
 // maxIndex is room for some millions of entries.
 const maxIndex = 2 << 30
-
-// indexHolds reports whether index.json says, in the place where a
-// checkpoint writes it, that it holds the journal of that generation: on a
-// first line that ends with the opening of the list of descriptors.
-func (l *Layout) indexHolds(generation string) bool {
-	f, err := openRegular(l.root, ocispec.ImageIndexFile, os.O_RDONLY)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	head := make([]byte, 512)
-	n, _ := io.ReadFull(f, head)
-	line, _, whole := bytes.Cut(head[:n], []byte{'\n'})
-	return whole && bytes.HasSuffix(line, []byte{'['}) && bytes.Contains(line, []byte(`"`+generation+`:`))
-}

@@ -46,13 +46,16 @@ func (tx *Tx) Commit(in *Ingest, h v1.Hash) (modTime int64, err error) {
 	if !tx.l.valid(h) {
 		return 0, fmt.Errorf("commit %q: not a digest that can name a blob", h)
 	}
-	if err := tx.l.makeBlobDir(h); err != nil {
-		return 0, err
-	}
 	if err := in.settle(); err != nil {
 		return 0, err
 	}
-	if err := tx.l.root.Rename(in.name, blobPath(h)); err != nil { // the commit point of the bytes
+	err = tx.l.root.Rename(in.name, blobPath(h)) // the commit point of the bytes
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = tx.l.makeBlobDir(h); err == nil {
+			err = tx.l.root.Rename(in.name, blobPath(h)) // or here
+		}
+	}
+	if err != nil {
 		return 0, err
 	}
 	in.committed = true
@@ -102,7 +105,10 @@ func (tx *Tx) Append(records ...[]byte) error {
 	}
 	var lines []byte
 	for i, r := range records {
-		lines = append(lines, numbered(lg.journal.number+uint64(i)+1, r)...)
+		if len(r) > maxRecord-recordOverhead {
+			return fmt.Errorf("a record of %d bytes is too long for %s", len(r), tx.l.path(journalFile))
+		}
+		lines = append(lines, numbered(min(lg.journal.number+uint64(i)+1, maxNumber), r)...)
 	}
 	if err := tx.l.appendJournal(lines); err != nil {
 		return err
@@ -113,8 +119,10 @@ func (tx *Tx) Append(records ...[]byte) error {
 // ensureJournal makes the journal that is appended to, if there is none. The
 // writers' lock and log.mu are held, and the log is caught up.
 func (l *Layout) ensureJournal() error {
-	if l.log.journal != nil && l.exists(journalFile) {
-		return nil
+	if current, err := l.root.Stat(journalFile); err == nil && l.log.journal != nil {
+		if same, err := l.log.journal.is(current); err != nil || same {
+			return err
+		}
 	}
 	previous := ""
 	if l.log.journal != nil {

@@ -1,0 +1,159 @@
+package index
+
+import (
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// ref names a node; 0 is none.
+type ref uint32
+
+// A node is a hash that the catalog knows: as the digest of an entry, as the
+// diffID of others, or both. The compressed entries of one diffID are a list
+// through their nodes.
+type node struct {
+	key     key
+	size    int64
+	created int64
+	modTime int64
+	diffID  ref    // of an entry
+	next    ref    // the next entry with this entry's diffID
+	first   ref    // of a diffID: the first entry that has it
+	variant ref    // of a tar: the digest to prefer
+	refs    uint32 // how many tars prefer this one
+	put     uint32 // the number of the put that made the entry
+	media   uint32
+	listed  bool // there is an entry
+	tar     bool
+	pair    Pair
+}
+
+func (c *Catalog) intern(k key) ref {
+	if r := c.byKey[k]; r != 0 {
+		return r
+	}
+	var r ref
+	if n := len(c.free); n > 0 {
+		r, c.free = c.free[n-1], c.free[:n-1]
+		c.nodes[r] = node{key: k}
+	} else {
+		r = ref(len(c.nodes))
+		c.nodes = append(c.nodes, node{key: k})
+	}
+	c.byKey[k] = r
+	return r
+}
+
+func (c *Catalog) internMedia(s string) uint32 {
+	if i, ok := c.byMedia[s]; ok {
+		return i
+	}
+	i := uint32(len(c.media))
+	s = strings.Clone(s) // not the whole line that it stands on
+	c.media = append(c.media, s)
+	c.byMedia[s] = i
+	return i
+}
+
+// setVariant names the digest that a tar prefers, if there is one.
+func (c *Catalog) setVariant(r ref, h v1.Hash) {
+	var to ref
+	if k, ok := makeKey(h); ok {
+		to = c.intern(k)
+	}
+	from := c.nodes[r].variant
+	c.nodes[r].variant = to
+	if to != 0 && from != to {
+		c.nodes[to].refs++
+	}
+	if from != 0 && from != to {
+		c.nodes[from].refs--
+		c.release(from)
+	}
+}
+
+// setPair takes an entry out of the list of the diffID it had, and puts it
+// into that of h.
+func (c *Catalog) setPair(r ref, h v1.Hash, pair Pair) {
+	var to ref
+	if k, ok := makeKey(h); ok && pair != Unknown {
+		to = c.intern(k)
+	} else {
+		pair = Unknown
+	}
+	c.nodes[r].pair = pair
+	from := c.nodes[r].diffID
+	if from == to {
+		return
+	}
+	if from != 0 {
+		c.unlink(r, from)
+	}
+	if to != 0 {
+		c.nodes[r].diffID = to
+		c.nodes[r].next = c.nodes[to].first
+		c.nodes[to].first = r
+	}
+}
+
+func (c *Catalog) unlink(r, diffID ref) {
+	at := &c.nodes[diffID].first
+	for *at != r {
+		at = &c.nodes[*at].next
+	}
+	*at = c.nodes[r].next
+	c.nodes[r].next, c.nodes[r].diffID = 0, 0
+	c.release(diffID)
+}
+
+// remove forgets a hash: its entry, and every pair that it is in. The other
+// hash of a pair stays.
+func (c *Catalog) remove(h v1.Hash) {
+	k, ok := makeKey(h)
+	if !ok || c.byKey[k] == 0 {
+		return
+	}
+	r := c.byKey[k]
+	c.nodes[r].refs++ // so that it is not released before its pairs are
+	if c.nodes[r].listed {
+		c.nodes[r].listed = false
+		c.listed--
+	}
+	delete(c.codecs, r)
+	delete(c.unsynced, r)
+	delete(c.extras, r)
+	c.nodes[r].tar = false
+	c.forgetVariant(r)
+	c.setVariant(r, v1.Hash{})
+	c.setPair(r, v1.Hash{}, Unknown)
+	for v := c.nodes[r].first; v != 0; v = c.nodes[r].first {
+		c.setPair(v, v1.Hash{}, Unknown)
+	}
+	c.nodes[r].refs--
+	c.release(r)
+}
+
+// forgetVariant makes no tar prefer r any more: as a rule one does, that of
+// its own pair. It must be all, or a replay would not come to the same.
+func (c *Catalog) forgetVariant(r ref) {
+	if t := c.nodes[r].diffID; c.nodes[t].variant == r {
+		c.setVariant(t, v1.Hash{})
+	}
+	for t := 1; t < len(c.nodes) && c.nodes[r].refs > 1; t++ { // one is remove's
+		if c.nodes[t].variant == r {
+			c.setVariant(ref(t), v1.Hash{})
+		}
+	}
+}
+
+// release frees a node that nothing needs any more.
+func (c *Catalog) release(r ref) {
+	n := &c.nodes[r]
+	if n.listed || n.first != 0 || n.refs > 0 || n.key.alg == 0 {
+		return
+	}
+	delete(c.byKey, n.key)
+	*n = node{}
+	c.free = append(c.free, r)
+}
