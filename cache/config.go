@@ -58,7 +58,7 @@ func (c *Cache) writing(alg string, commit func(in *layout.Ingest, got v1.Hash, 
 // room returns an error if the disk is nearly full. It looks now and then.
 func (c *Cache) room(n int64) error {
 	const every = 16 << 20
-	if n%every >= 64<<10 && n != 0 {
+	if n != 0 && (n < every || n%every >= 64<<10) {
 		return nil
 	}
 	if free := c.layout.Free(); free >= 0 && free < c.o.minFree {

@@ -12,13 +12,13 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// An Ingest is a blob that is being written, by one goroutine at a time. Its file has a lock file beside
-// it, locked for as long as the ingest lasts, so that debris of a process
-// that died can be told from work under way.
+// An Ingest is a blob that is being written, by one goroutine at a time. Its
+// file has a lock file beside it, locked for as long as the ingest lasts, so
+// that debris of a process that died can be told from work under way.
 type Ingest struct {
 	*os.File
 	l         *Layout
-	name      string // below the layout's root
+	name      string // in ingestDir
 	lock      *flock.Flock
 	committed bool
 	released  bool
@@ -30,12 +30,12 @@ func (l *Layout) Ingest() (*Ingest, error) {
 	if l.readOnly {
 		return nil, fmt.Errorf("ingest in %s: %w", l.dir, ErrReadOnly)
 	}
-	name := ingestDir + "/" + random()
+	name := random()
 	lock, err := l.lockIngest(name)
 	if err != nil {
 		return nil, err
 	}
-	f, err := l.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := l.ingests.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return nil, errors.Join(err, l.unlockIngest(name, lock))
 	}
@@ -47,12 +47,12 @@ func (l *Layout) Ingest() (*Ingest, error) {
 // stands on a file that is gone, and another is made.
 func (l *Layout) lockIngest(name string) (*flock.Flock, error) {
 	for {
-		lock := flock.New(l.path(name + ".lock"))
+		lock := flock.New(l.path(ingestDir + "/" + name + ".lock"))
 		ok, err := lock.TryLock()
 		if err != nil {
 			return nil, err
 		}
-		if ok && l.exists(name+".lock") {
+		if _, serr := l.ingests.Lstat(name + ".lock"); ok && serr == nil {
 			return lock, nil
 		}
 		_ = lock.Close()
@@ -61,9 +61,9 @@ func (l *Layout) lockIngest(name string) (*flock.Flock, error) {
 
 func (l *Layout) unlockIngest(name string, lock *flock.Flock) error {
 	if removeBeforeUnlock {
-		return errors.Join(l.root.Remove(name+".lock"), lock.Close())
+		return errors.Join(l.ingests.Remove(name+".lock"), lock.Close())
 	}
-	return errors.Join(lock.Close(), l.root.Remove(name+".lock"))
+	return errors.Join(lock.Close(), l.ingests.Remove(name+".lock"))
 }
 
 // Release ends the writing: bytes that were not committed are discarded, and
@@ -76,7 +76,7 @@ func (in *Ingest) Release() error {
 	in.released = true
 	var err error
 	if !in.committed {
-		err = in.l.root.Remove(in.name)
+		err = in.l.ingests.Remove(in.name)
 	}
 	return errors.Join(err, in.l.unlockIngest(in.name, in.lock))
 }
@@ -95,7 +95,7 @@ func (in *Ingest) Close() error {
 // shows, however coarse the file system's clock is.
 func (in *Ingest) settle() error {
 	then := time.Now().Add(-settled).Truncate(settled)
-	return in.l.root.Chtimes(in.name, then, then)
+	return in.l.ingests.Chtimes(in.name, then, then)
 }
 
 // settled is how old a modification time must be for a later write to show;
@@ -107,7 +107,7 @@ const settled = 2 * time.Second
 func (l *Layout) sweep() {
 	for _, name := range l.list(ingestDir) {
 		if data, ok := strings.CutSuffix(name, ".lock"); ok {
-			l.sweepIngest(ingestDir + "/" + data)
+			l.sweepIngest(data)
 		}
 	}
 	for _, name := range l.list(trashDir) {
@@ -116,12 +116,12 @@ func (l *Layout) sweep() {
 }
 
 func (l *Layout) sweepIngest(name string) {
-	lock := flock.New(l.path(name+".lock"), flock.SetFlag(os.O_RDWR))
+	lock := flock.New(l.path(ingestDir+"/"+name+".lock"), flock.SetFlag(os.O_RDWR))
 	if ok, err := lock.TryLock(); err != nil || !ok {
 		_ = lock.Close()
 		return
 	}
-	l.root.Remove(name)
+	l.ingests.Remove(name)
 	_ = l.unlockIngest(name, lock)
 }
 

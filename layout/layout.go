@@ -72,6 +72,8 @@ type Layout struct {
 
 	algs map[string]*algorithm // by name, fixed
 
+	ingests *os.Root // ingestDir, opened once; nil if the layout is read-only
+
 	checkpoint chan struct{} // held by this process's one checkpoint
 	writer     chan struct{} // held by this process's one writer
 
@@ -121,7 +123,7 @@ func Open(dir string, opts Options) (*Layout, error) {
 		l.timeout = 10 * time.Second
 	}
 	if err := l.prepare(); err != nil {
-		root.Close()
+		_ = l.Close()
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
 	return l, nil
@@ -138,6 +140,9 @@ func (l *Layout) prepare() error {
 		if err := l.root.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
+	}
+	if l.ingests, err = l.root.OpenRoot(ingestDir); err != nil {
+		return err
 	}
 	if isLayout && l.exists(versionFile) {
 		l.sweep()
@@ -241,6 +246,9 @@ func (l *Layout) Close() error {
 			alg.root = nil
 		}
 		alg.mu.Unlock()
+	}
+	if l.ingests != nil {
+		l.ingests.Close()
 	}
 	return l.root.Close()
 }

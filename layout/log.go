@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -175,6 +176,9 @@ func (l *Layout) reload() error {
 		if err != nil {
 			l.log.replica.End(false)
 			at.journal.Close()
+			if l.isBeingWritten(at.index) {
+				continue
+			}
 			return err
 		}
 		if at.complete || i > 0 && at.same(last) {
@@ -187,6 +191,16 @@ func (l *Layout) reload() error {
 		last = at
 	}
 	return fmt.Errorf("read %s: it is being replaced all the time", l.path(ocispec.ImageIndexFile))
+}
+
+// isBeingWritten reports whether index.json is another file than it was, or
+// becomes one in a moment. Other tools rewrite it in place; what was read in
+// the middle of that says nothing.
+func (l *Layout) isBeingWritten(then fileID) bool {
+	if then.same(l.fileID(ocispec.ImageIndexFile)) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	return !then.same(l.fileID(ocispec.ImageIndexFile))
 }
 
 // An attempt to read everything.

@@ -23,9 +23,10 @@ import (
 // roles are what the test binary does when it is run as another process. It
 // says "ready" when it holds what it is to hold, and ends with its input.
 var roles = map[string]func(t *testing.T, dir, arg string){
-	"lock":   lockRole,
-	"ingest": ingestRole,
-	"hammer": hammerRole,
+	"lock":    lockRole,
+	"ingest":  ingestRole,
+	"hammer":  hammerRole,
+	"endless": endlessRole,
 }
 
 const roleVar = "OCICACHE_TEST_ROLE"
@@ -157,6 +158,18 @@ func hammerRole(t *testing.T, dir, name string) {
 	wg.Wait()
 }
 
+// endlessRole appends and checkpoints until it is killed.
+func endlessRole(t *testing.T, dir, name string) {
+	h := open(t, dir)
+	fmt.Println("ready")
+	for i := 0; ; i++ {
+		h.add(name + strconv.Itoa(i))
+		if i%10 == 9 {
+			h.fold()
+		}
+	}
+}
+
 const hammered = 200 // records a process
 
 // Several processes append and checkpoint at once: every record is there at
@@ -193,7 +206,7 @@ func TestProcessKilled(t *testing.T) {
 	h := open(t, dir)
 	for i := range 5 {
 		name := "killed" + strconv.Itoa(i) + "-"
-		p := start(t, "hammer", dir, name)
+		p := start(t, "endless", dir, name)
 		mine := "mine" + strconv.Itoa(i)
 		h.add(mine)
 		p.kill(t)

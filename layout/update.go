@@ -13,16 +13,14 @@ import (
 type Tx struct {
 	l       *Layout
 	trashed []string
-	dirs    map[string]bool // blob directories that changed
 }
 
 // Update runs fn under the writers' lock, after the replica has caught up
-// with all that other processes did. What fn renames and appends is there for
-// all at once visible, and stays when fn then fails; fn must do its checks
-// first. The error is [ErrLocked] if the lock was not to be had before ctx
+// with all that other processes did. What fn renames and appends is visible to
+// all at once, and stays if fn then fails: it must check first. The error is [ErrLocked] if the lock was not to be had before ctx
 // ended or the lock timeout passed.
 func (l *Layout) Update(ctx context.Context, fn func(*Tx) error) error {
-	tx := &Tx{l: l, dirs: map[string]bool{}}
+	tx := &Tx{l: l}
 	err := l.exclusive(ctx, func() error {
 		l.log.mu.Lock()
 		err := l.catchUp()
@@ -49,17 +47,16 @@ func (tx *Tx) Commit(in *Ingest, h v1.Hash) (modTime int64, err error) {
 	if err := in.settle(); err != nil {
 		return 0, err
 	}
-	err = tx.l.root.Rename(in.name, blobPath(h)) // the commit point of the bytes
+	err = tx.l.root.Rename(ingestDir+"/"+in.name, blobPath(h)) // the commit point of the bytes
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = tx.l.makeBlobDir(h); err == nil {
-			err = tx.l.root.Rename(in.name, blobPath(h)) // or here
+			err = tx.l.root.Rename(ingestDir+"/"+in.name, blobPath(h)) // or here
 		}
 	}
 	if err != nil {
 		return 0, err
 	}
 	in.committed = true
-	tx.dirs[h.Algorithm] = true
 	_, modTime, err = tx.l.StatBlob(h)
 	return modTime, err
 }
@@ -94,7 +91,8 @@ func (tx *Tx) moveAway(h v1.Hash, name string) error {
 }
 
 // Append adds records, JSON objects, to the journal, and applies them to the
-// replica. All of them are there afterwards, or none.
+// replica. On an error none of them is there; a crash may leave the first of
+// them, so each must be true by itself.
 func (tx *Tx) Append(records ...[]byte) error {
 	lg := &tx.l.log
 	lg.mu.Lock()
