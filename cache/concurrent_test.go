@@ -170,7 +170,9 @@ func TestDroppedReader(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		io.ReadFull(rc, make([]byte, 500))
+		if _, err := io.ReadFull(rc, make([]byte, 500)); err != nil {
+			t.Fatal(err)
+		}
 	}()
 	<-blocked
 	for range 1000 {
@@ -226,7 +228,7 @@ func TestLeaderFails(t *testing.T) {
 						return false
 					}
 					w.Header().Set("Content-Length", itoa(len(want.blob)))
-					w.Write(want.blob[:len(want.blob)/2])
+					must(w.Write(want.blob[:len(want.blob)/2]))
 					w.(http.Flusher).Flush()
 					select {
 					case <-half:

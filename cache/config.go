@@ -70,7 +70,7 @@ func (c *Cache) room(n int64) error {
 // filling fills the blob of a digest from the layer's origin.
 func (l *layer) filling(h v1.Hash) config {
 	cfg := l.c.writing(h.Algorithm, func(in *layout.Ingest, got v1.Hash, n int64) error {
-		return l.c.commitBlob(in, blobFacts{digest: got, size: n, mediaType: l.mediaType(), claim: l.claimed(got)})
+		return l.c.commitBlob(in, blobFacts{digest: got, size: n, mediaType: l.mediaType(), claim: l.claimed()})
 	})
 	cfg.Size = l.size()
 	cfg.Open = func(context.Context) (io.ReadCloser, error) {
@@ -210,7 +210,7 @@ func (l *layer) mediaType() string {
 }
 
 // claimed returns the diffID that somebody claims for the layer's digest.
-func (l *layer) claimed(digest v1.Hash) v1.Hash {
+func (l *layer) claimed() v1.Hash {
 	h := l.expectedDiffID()
 	if h == (v1.Hash{}) && isUncompressed(l.inner) {
 		h, _ = l.inner.DiffID() // all that such a layer knows by itself

@@ -56,7 +56,7 @@ func (c *Cache) fillOne(ctx context.Context, l v1.Layer, open func(v1.Layer) (io
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { rc.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = rc.Close() })
 	defer stop()
 	defer rc.Close()
 	if _, ok := rc.(*hit); ok {

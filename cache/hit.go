@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/ocicache/ocicache/layout"
 )
@@ -107,9 +108,12 @@ func (h *hit) Seek(offset int64, whence int) (int64, error) {
 
 // Close implements io.Closer. Closing twice is harmless.
 func (h *hit) Close() error {
-	h.blob.Close()
-	if h.own != nil {
-		return h.own.Close()
+	err := h.blob.Close()
+	if errors.Is(err, fs.ErrClosed) {
+		err = nil
 	}
-	return nil
+	if h.own != nil {
+		err = errors.Join(err, h.own.Close())
+	}
+	return err
 }

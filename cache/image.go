@@ -44,7 +44,7 @@ func (i *image) origin(l v1.Layer, n int) origin {
 	if isUncompressed(l) {
 		return origin{}
 	}
-	m, err := i.Image.Manifest()
+	m, err := i.Manifest()
 	if err != nil || n >= len(m.Layers) {
 		return origin{} // layers whose digests are not known yet have none
 	}
@@ -57,12 +57,12 @@ func (i *image) claim(n int) v1.Hash {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.claims == nil {
-		cf, err := i.Image.ConfigFile()
+		cf, err := i.ConfigFile()
 		if err != nil {
 			return v1.Hash{} // it may be had the next time
 		}
 		i.claims = []v1.Hash{}
-		if m, err := i.Image.Manifest(); err == nil && len(m.Layers) == len(cf.RootFS.DiffIDs) {
+		if m, err := i.Manifest(); err == nil && len(m.Layers) == len(cf.RootFS.DiffIDs) {
 			i.claims = cf.RootFS.DiffIDs
 		}
 	}
@@ -95,7 +95,7 @@ func (i *image) find(l v1.Layer, is func(digest v1.Hash, n int) bool) origin {
 	if isUncompressed(l) {
 		return origin{}
 	}
-	m, err := i.Image.Manifest()
+	m, err := i.Manifest()
 	if err != nil {
 		return origin{}
 	}

@@ -55,8 +55,8 @@ func WithCodec(s compression.Settings) Option { return func(o *options) { o.code
 type SyncLevel int
 
 const (
-	// SyncCheckpoint, the default, syncs a blob before index.json lists it.
-	// After a power failure, what was committed since the last [Cache.Flush]
+	// SyncCheckpoint syncs a blob before index.json lists it. It is the
+	// default. After a power failure, what was committed since the last [Cache.Flush]
 	// is hashed before it is served, and may be lost.
 	SyncCheckpoint SyncLevel = iota
 	// SyncCommit syncs a blob, and the record of it, before the reader that

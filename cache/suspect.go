@@ -43,7 +43,7 @@ func (c *Cache) openBlob(e index.Entry) (*layout.Blob, error) {
 	if !c.suspect(e, b.Size, b.ModTime) {
 		return b, nil
 	}
-	b.Close()
+	_ = b.Close()
 	if err := c.verify(e); err != nil {
 		return nil, err
 	}

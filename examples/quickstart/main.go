@@ -29,7 +29,7 @@ func main() {
 	dir := filepath.Join(os.TempDir(), "ocicache-quickstart")
 	check(os.RemoveAll(dir))
 	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(out, "\ttime\tread\tfrom the registry\tlayer GETs\t")
+	must(fmt.Fprintln(out, "\ttime\tread\tfrom the registry\tlayer GETs\t"))
 
 	c := must(cache.Open(dir))
 	pull := func(what string, form func(v1.Layer) (io.ReadCloser, error)) {
@@ -42,8 +42,8 @@ func main() {
 			read += must(io.Copy(io.Discard, rc))
 			check(rc.Close())
 		}
-		fmt.Fprintf(out, "%s\t%v\t%.1f MB\t%.1f MB\t%d\t\n", what, time.Since(start).Round(time.Millisecond),
-			float64(read)/1e6, float64(reg.Bytes.Load()-sent)/1e6, reg.BlobGETs.Load()-gets)
+		must(fmt.Fprintf(out, "%s\t%v\t%.1f MB\t%.1f MB\t%d\t\n", what, time.Since(start).Round(time.Millisecond),
+			float64(read)/1e6, float64(reg.Bytes.Load()-sent)/1e6, reg.BlobGETs.Load()-gets))
 	}
 	pull("cold, compressed", v1.Layer.Compressed)
 	pull("other form", v1.Layer.Uncompressed)

@@ -1,0 +1,111 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/ocicache/ocicache/internal/fill"
+)
+
+// Compressed implements v1.Layer.
+func (l *layer) Compressed() (io.ReadCloser, error) {
+	if l.c.fills.isClosed() {
+		return nil, fmt.Errorf("cache: read: %w", ErrClosed)
+	}
+	h, err := l.Digest()
+	switch {
+	case isStreaming(err):
+		return l.streamed(false)
+	case err != nil:
+		return nil, err
+	case !l.c.layout.Valid(h):
+		return l.opaque(h)
+	}
+	return l.compressed(h)
+}
+
+// opaque passes a layer through whose digest is none that the cache knows.
+func (l *layer) opaque(h v1.Hash) (io.ReadCloser, error) {
+	if l.inner == nil {
+		return nil, notFound(h)
+	}
+	return l.inner.Compressed()
+}
+
+// compressed returns the blob from the cache, or makes it of the tar, or
+// fills it from the origin.
+func (l *layer) compressed(h v1.Hash) (io.ReadCloser, error) {
+	for {
+		changed := l.c.catalog.watch(h)
+		if rc, err := l.compressedHit(h); rc != nil || err != nil {
+			return rc, err
+		}
+		if l.inner == nil {
+			return nil, fmt.Errorf("cache: compressed: %w", notFound(h))
+		}
+		if l.c.o.readOnly {
+			l.c.count.misses.Add(1)
+			return l.compressedAgain()()
+		}
+		key := fillKey{of: h, form: compressed, alg: h.Algorithm}
+		rc, err := l.c.read(key, changed, func() config { return l.filling(h) }, fill.Options{
+			Again: l.compressedAgain(),
+			Check: func(_ []byte, n int64) error { return expect{size: l.size()}.check(h, n) },
+		})
+		if !errors.Is(err, errChanged) {
+			return rc, err
+		}
+	}
+}
+
+// compressedHit returns the blob if it is in the cache, or can be made of
+// the tar there.
+func (l *layer) compressedHit(h v1.Hash) (io.ReadCloser, error) {
+	e, ok := l.c.entry(h)
+	if !ok {
+		return nil, nil
+	}
+	if l.from.desc != nil && l.from.desc.Size != e.Size && l.c.present(e) {
+		return nil, &SizeMismatchError{Digest: h, Want: l.from.desc.Size, Got: e.Size}
+	}
+	if rc := l.c.openHit(e, l.compressedAgain()); rc != nil {
+		return rc, nil
+	}
+	if !l.c.recompress(e) {
+		return nil, nil
+	}
+	if e, ok = l.c.catalog.get(h); !ok {
+		return nil, nil
+	}
+	return l.c.openHit(e, l.compressedAgain()), nil
+}
+
+// compressedAgain returns what reads the origin past the cache, verified;
+// nil if there is no origin.
+func (l *layer) compressedAgain() func() (io.ReadCloser, error) {
+	if l.inner == nil {
+		return nil
+	}
+	return func() (io.ReadCloser, error) {
+		h, err := l.Digest()
+		if err != nil {
+			return nil, err
+		}
+		rc, err := l.inner.Compressed()
+		if err != nil {
+			return nil, err
+		}
+		return verified(l.c.counted(rc), expect{digest: h, size: l.size()}), nil
+	}
+}
+
+// size returns how many bytes the manifest gives the layer, -1 if none does.
+func (l *layer) size() int64 {
+	if l.from.desc != nil {
+		return l.from.desc.Size
+	}
+	return -1
+}

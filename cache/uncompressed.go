@@ -1,0 +1,153 @@
+package cache
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/ocicache/ocicache/index"
+	"github.com/ocicache/ocicache/internal/fill"
+)
+
+// Uncompressed implements v1.Layer.
+func (l *layer) Uncompressed() (io.ReadCloser, error) {
+	if l.c.fills.isClosed() {
+		return nil, fmt.Errorf("cache: read: %w", ErrClosed)
+	}
+	if l.inner != nil && isUncompressed(l.inner) {
+		return l.tarOnly()
+	}
+	h, err := l.Digest()
+	switch {
+	case isStreaming(err):
+		return l.streamed(true)
+	case err != nil:
+		return nil, err
+	case !l.c.layout.Valid(h):
+		if l.inner == nil {
+			return nil, notFound(h)
+		}
+		return l.inner.Uncompressed()
+	}
+	return l.uncompressed(h)
+}
+
+// uncompressed returns the tar from the cache, or decompresses the blob,
+// which is filled from the origin if need be.
+func (l *layer) uncompressed(h v1.Hash) (io.ReadCloser, error) {
+	if l.isOpaque(h) {
+		return l.compressed(h)
+	}
+	want := l.expectedDiffID()
+	if want == h {
+		want = v1.Hash{} // not believed of what may be compressed
+	}
+	alg := "sha256"
+	if l.c.layout.Valid(want) {
+		alg = want.Algorithm
+	}
+	check := func(sum []byte, _ int64) error { return expect{digest: want, size: -1}.check(sumHash(alg, sum), -1) }
+	again := func() (io.ReadCloser, error) { return l.decompressing(h, alg, check) }
+	for {
+		changed := l.c.catalog.watch(h, want)
+		if rc, err := l.uncompressedHit(h, want); rc != nil || err != nil {
+			return rc, err
+		}
+		if l.c.o.readOnly || !l.c.o.keepTar {
+			return again()
+		}
+		key := fillKey{of: h, form: decompressed, alg: alg}
+		rc, err := l.c.read(key, changed, func() config { return l.decompression(h, alg) }, fill.Options{Again: again, Check: check})
+		if !errors.Is(err, errChanged) {
+			return rc, err
+		}
+	}
+}
+
+// uncompressedHit returns the tar if it is in the cache: that of the diffID
+// which the digest is verified to have, else that of the one it should have.
+func (l *layer) uncompressedHit(h, want v1.Hash) (io.ReadCloser, error) {
+	e, known := l.c.entry(h)
+	diffID := want
+	if known && e.Pair == index.Verified {
+		diffID = e.DiffID
+	}
+	if want != (v1.Hash{}) && want.Algorithm == diffID.Algorithm && want != diffID {
+		return nil, &DigestMismatchError{Want: want, Got: diffID}
+	}
+	if diffID != (v1.Hash{}) {
+		if rc := l.openTar(diffID, h); rc != nil {
+			return rc, nil
+		}
+	}
+	if l.inner == nil && (!known || !l.c.readable(e)) {
+		return nil, fmt.Errorf("cache: uncompressed: %w", notFound(h))
+	}
+	return nil, nil
+}
+
+// openTar opens the uncompressed form of digest h if it is in the cache.
+func (l *layer) openTar(diffID, h v1.Hash) io.ReadCloser {
+	tar, ok := l.c.entry(diffID)
+	if !ok {
+		return nil
+	}
+	return l.c.openHit(tar, func() (io.ReadCloser, error) {
+		return l.decompressing(h, diffID.Algorithm, func(sum []byte, _ int64) error {
+			return expect{digest: diffID, size: -1}.check(sumHash(diffID.Algorithm, sum), -1)
+		})
+	})
+}
+
+// decompressing decompresses for one reader, and keeps nothing but the pair.
+func (l *layer) decompressing(h v1.Hash, alg string, check func(sum []byte, n int64) error) (io.ReadCloser, error) {
+	src, err := l.compressed(h)
+	if err != nil {
+		return nil, err
+	}
+	l.c.count.decompressions.Add(1)
+	return &verifier{ReadCloser: l.c.decompress(src), h: newHash(alg), size: -1, check: func(sum []byte, n int64) error {
+		if err := check(sum, n); err != nil {
+			return err
+		}
+		if !l.c.o.readOnly {
+			l.c.recordPair(h, sumHash(alg, sum))
+		}
+		return nil
+	}}, nil
+}
+
+// tarOnly returns the tar of a layer that has no compressed form but what is
+// computed: its digest is not asked for.
+func (l *layer) tarOnly() (io.ReadCloser, error) {
+	diffID, err := l.inner.DiffID()
+	if err != nil || !l.c.layout.Valid(diffID) {
+		return l.inner.Uncompressed()
+	}
+	again := func() (io.ReadCloser, error) {
+		rc, err := l.inner.Uncompressed()
+		if err != nil {
+			return nil, err
+		}
+		return verified(l.c.counted(rc), expect{digest: diffID, size: -1}), nil
+	}
+	for {
+		changed := l.c.catalog.watch(diffID)
+		if tar, ok := l.c.entry(diffID); ok {
+			if rc := l.c.openHit(tar, again); rc != nil {
+				return rc, nil
+			}
+		}
+		if l.c.o.readOnly || !l.c.o.keepTar {
+			l.c.count.misses.Add(1)
+			return again()
+		}
+		key := fillKey{of: diffID, form: tarOf, alg: diffID.Algorithm}
+		rc, err := l.c.read(key, changed, func() config { return l.fillingTar(diffID) }, fill.Options{Again: again})
+		if !errors.Is(err, errChanged) {
+			return rc, err
+		}
+	}
+}
