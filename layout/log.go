@@ -41,6 +41,7 @@ type log struct {
 	replica Replica  // guarded by mu, as is all below
 	seen    fileID   // of index.json: it holds nothing that the replica lacks, save other tools' descriptors
 	loaded  fileID   // of index.json as this process last read or wrote it
+	broken  fileID   // of an index.json that could not be read, and stayed so
 	journal *journal // nil while there is none
 }
 
@@ -193,14 +194,22 @@ func (l *Layout) reload() error {
 	return fmt.Errorf("read %s: it is being replaced all the time", l.path(ocispec.ImageIndexFile))
 }
 
-// isBeingWritten reports whether index.json is another file than it was, or
-// becomes one in a moment. Other tools rewrite it in place; what was read in
-// the middle of that says nothing.
+// isBeingWritten reports whether index.json, which could not be read, becomes
+// another file than it was in a moment. Other tools rewrite it in place; what
+// was read in the middle of that says nothing. One that stays as it is, is
+// waited for once.
 func (l *Layout) isBeingWritten(then fileID) bool {
-	if then.same(l.fileID(ocispec.ImageIndexFile)) {
+	if then.info == nil || then.same(l.log.broken) {
+		return false
+	}
+	for range 40 {
+		if !then.same(l.fileID(ocispec.ImageIndexFile)) {
+			return true
+		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	return !then.same(l.fileID(ocispec.ImageIndexFile))
+	l.log.broken = then
+	return false
 }
 
 // An attempt to read everything.
