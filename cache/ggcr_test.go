@@ -2,8 +2,12 @@ package cache_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -196,6 +200,21 @@ func TestReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	tree := func() (names []string) {
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			fi, err := d.Info()
+			names = append(names, fmt.Sprint(path, fi.Size(), fi.Mode(), fi.ModTime()))
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	untouched := tree()
 	ro := openDir(t, dir, cache.WithReadOnly())
 	checkForms(t, mustGet(t, ro, want.digest()), want)
 	checkForms(t, mustGet(t, ro, want.diffID()), want)
@@ -213,6 +232,10 @@ func TestReadOnly(t *testing.T) {
 		if !errors.Is(err, cache.ErrReadOnly) {
 			t.Errorf("%s: got %v, want ErrReadOnly", what, err)
 		}
+	}
+
+	if got := tree(); !slices.Equal(got, untouched) {
+		t.Errorf("a read-only cache changed the directory:\n%q\nit was\n%q", got, untouched)
 	}
 
 	// What another handle does shows.
