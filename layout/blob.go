@@ -66,13 +66,9 @@ func notRegular(op string, h v1.Hash) error {
 	return &fs.PathError{Op: op, Path: blobPath(h), Err: fs.ErrInvalid}
 }
 
-// Valid reports whether h can name a blob here: sha256 or sha512, in lower
-// case.
-func (l *Layout) Valid(h v1.Hash) bool { return l.valid(h) }
-
 // blobDir returns the open directory that the blob of h is, or would be, in.
 func (l *Layout) blobDir(h v1.Hash) (*os.Root, error) {
-	if !l.valid(h) {
+	if !l.Valid(h) {
 		return nil, &fs.PathError{Op: "open", Path: fmt.Sprintf("blob %.80q", h), Err: fs.ErrNotExist}
 	}
 	alg := l.algs[h.Algorithm]

@@ -6,10 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Boot names the system's present boot: bytes that were written and not
-// synced under another one may be lost. If
-// it cannot be told, each process is one.
-var Boot = sync.OnceValue(func() string {
+// boot is the kernel's name of the boot.
+var boot = sync.OnceValue(func() string {
 	id, err := unix.Sysctl("kern.bootsessionuuid")
 	if err != nil {
 		return random()

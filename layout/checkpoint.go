@@ -29,12 +29,11 @@ type Checkpoint struct {
 func (l *Layout) Checkpoint(ctx context.Context, write func(Checkpoint, io.Writer) error) error {
 	write = l.tellOthers(write)
 	return l.locked(ctx, l.checkpoint, checkpointing, func() error {
-		l.sweepCheckpoint()
 		// What a checkpoint that died had set aside goes first.
 		if err := l.fold(write); err != nil {
 			return err
 		}
-		if err := l.setAside(ctx); err != nil {
+		if err := l.patiently(func() error { return l.setAside(ctx) }); err != nil {
 			return err
 		}
 		return l.fold(write)
@@ -50,6 +49,7 @@ func (l *Layout) setAside(ctx context.Context) error {
 		if err := l.catchUp(); err != nil {
 			return err
 		}
+		l.sweepNew()
 		if lg.journal == nil || lg.journal.number == 0 || !l.exists(journalFile) {
 			return nil
 		}
@@ -91,12 +91,17 @@ func (discard) End(bool)                     {}
 // writeIndex replaces index.json. If another tool replaced it, that is read
 // first, so that nothing it added is lost.
 func (l *Layout) writeIndex(mark folded, write func(Checkpoint, io.Writer) error) error {
-	l.log.mu.Lock()
-	err := l.catchUp()
-	if err == nil && !l.fileID(ocispec.ImageIndexFile).same(l.log.loaded) {
-		err = l.reload()
-	}
-	l.log.mu.Unlock()
+	err := l.patiently(func() error {
+		l.log.mu.Lock()
+		defer l.log.mu.Unlock()
+		if err := l.catchUp(); err != nil {
+			return err
+		}
+		if l.fileID(ocispec.ImageIndexFile).same(l.log.loaded) {
+			return nil
+		}
+		return l.reload()
+	})
 	if err != nil {
 		return err
 	}
@@ -128,11 +133,11 @@ func (l *Layout) tellOthers(write func(Checkpoint, io.Writer) error) func(Checkp
 	}
 }
 
-// sweepCheckpoint removes what checkpoints that died had written of their
-// index. checkpoint.lock is held: nobody else is writing one.
-func (l *Layout) sweepCheckpoint() {
+// sweepNew removes what processes that died had written of an index or a
+// journal. Both locks are held: nobody else is writing one.
+func (l *Layout) sweepNew() {
 	for _, name := range l.list(stateDir) {
-		if strings.HasPrefix(name, "new-"+ocispec.ImageIndexFile) {
+		if strings.HasPrefix(name, "new-") {
 			l.root.Remove(stateDir + "/" + name)
 		}
 	}

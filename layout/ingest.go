@@ -46,7 +46,7 @@ func (l *Layout) Ingest() (*Ingest, error) {
 // another process may take the new file for debris in between; the lock then
 // stands on a file that is gone, and another is made.
 func (l *Layout) lockIngest(name string) (*flock.Flock, error) {
-	for {
+	for range 10 {
 		lock := flock.New(l.path(ingestDir + "/" + name + ".lock"))
 		ok, err := lock.TryLock()
 		if err != nil {
@@ -57,6 +57,7 @@ func (l *Layout) lockIngest(name string) (*flock.Flock, error) {
 		}
 		_ = lock.Close()
 	}
+	return nil, fmt.Errorf("ingest in %s: the directory is another one than was opened", l.dir)
 }
 
 func (l *Layout) unlockIngest(name string, lock *flock.Flock) error {

@@ -4,8 +4,6 @@
 //
 // It never reads annotations: what stands in the index and in the journal's
 // records is its caller's.
-//
-// The lock order is: [Layout].checkpoint, [Layout].writer, [Layout].log.
 package layout
 
 import (
@@ -64,6 +62,9 @@ type Options struct {
 
 // A Layout is an open directory. It is safe for concurrent use, and other
 // processes may have the same directory open.
+//
+// The lock order is: checkpoint and its lock file, writer and its lock file,
+// log.mu, and then what the replica locks.
 type Layout struct {
 	dir      string
 	root     *os.Root
@@ -215,7 +216,7 @@ func (l *Layout) create() error {
 		return err
 	}
 	if !l.exists(ocispec.ImageIndexFile) {
-		empty := `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[]}` + "\n"
+		empty := `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[` + "\n]}\n"
 		if err := l.writeFile(ocispec.ImageIndexFile, []byte(empty)); err != nil {
 			return err
 		}
@@ -256,9 +257,9 @@ func (l *Layout) Close() error {
 // path returns the file system path of a file of ours, for flock.
 func (l *Layout) path(name string) string { return filepath.Join(l.dir, filepath.FromSlash(name)) }
 
-// valid reports whether h can be the name of a blob. Nothing else becomes a
-// path.
-func (l *Layout) valid(h v1.Hash) bool {
+// Valid reports whether h can name a blob here: sha256 or sha512, in lower
+// case. Nothing else becomes a path.
+func (l *Layout) Valid(h v1.Hash) bool {
 	alg, ok := l.algs[h.Algorithm]
 	if !ok || len(h.Hex) != alg.hexLen {
 		return false

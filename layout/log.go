@@ -76,19 +76,23 @@ func (a fileID) same(b fileID) bool {
 
 // Load reads index.json and the journal into r, which then follows them.
 func (l *Layout) Load(r Replica) error {
-	l.log.mu.Lock()
-	defer l.log.mu.Unlock()
-	l.log.replica = r
-	return l.reload()
+	return l.patiently(func() error {
+		l.log.mu.Lock()
+		defer l.log.mu.Unlock()
+		l.log.replica = r
+		return l.reload()
+	})
 }
 
 // CatchUp reads what other processes appended or replaced since this one
 // last looked. It takes no lock of other processes, and costs two stats if
 // nothing changed.
 func (l *Layout) CatchUp() error {
-	l.log.mu.Lock()
-	defer l.log.mu.Unlock()
-	return l.catchUp()
+	return l.patiently(func() error {
+		l.log.mu.Lock()
+		defer l.log.mu.Unlock()
+		return l.catchUp()
+	})
 }
 
 // catchUp is CatchUp, with log.mu held.
@@ -177,9 +181,6 @@ func (l *Layout) reload() error {
 		if err != nil {
 			l.log.replica.End(false)
 			at.journal.Close()
-			if l.isBeingWritten(at.index) {
-				continue
-			}
 			return err
 		}
 		if at.complete || i > 0 && at.same(last) {
@@ -194,22 +195,40 @@ func (l *Layout) reload() error {
 	return fmt.Errorf("read %s: it is being replaced all the time", l.path(ocispec.ImageIndexFile))
 }
 
-// isBeingWritten reports whether index.json, which could not be read, becomes
-// another file than it was in a moment. Other tools rewrite it in place; what
-// was read in the middle of that says nothing. One that stays as it is, is
-// waited for once.
-func (l *Layout) isBeingWritten(then fileID) bool {
-	if then.info == nil || then.same(l.log.broken) {
-		return false
-	}
+// A tornError is that of an index.json which could not be read.
+type tornError struct {
+	index fileID
+	error
+}
+
+func (e *tornError) Unwrap() error { return e.error }
+
+// patiently runs fn, and again after a moment if index.json could not be
+// read. Other tools rewrite it in place; what is read in the middle of that
+// says nothing. One that stays as it is, is waited for once. No lock is held
+// meanwhile.
+func (l *Layout) patiently(fn func() error) error {
 	for range 40 {
-		if !then.same(l.fileID(ocispec.ImageIndexFile)) {
-			return true
+		err := fn()
+		var torn *tornError
+		if !errors.As(err, &torn) || torn.index.info == nil || l.isBroken(torn.index) {
+			return err
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	l.log.broken = then
-	return false
+	err := fn()
+	if torn := (*tornError)(nil); errors.As(err, &torn) {
+		l.log.mu.Lock()
+		l.log.broken = torn.index
+		l.log.mu.Unlock()
+	}
+	return err
+}
+
+func (l *Layout) isBroken(index fileID) bool {
+	l.log.mu.Lock()
+	defer l.log.mu.Unlock()
+	return index.same(l.log.broken)
 }
 
 // An attempt to read everything.
@@ -233,7 +252,7 @@ func (l *Layout) tryReload() (attempt, error) {
 	}
 	foldedMark, err := l.log.replica.Reset(index)
 	if err != nil {
-		return at, fmt.Errorf("%s: %w", l.path(ocispec.ImageIndexFile), err)
+		return at, &tornError{at.index, fmt.Errorf("%s: %w", l.path(ocispec.ImageIndexFile), err)}
 	}
 	have := parseFolded(foldedMark)
 

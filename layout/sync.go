@@ -10,6 +10,11 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// Boot names the system's present boot: bytes that were written under another
+// one and not synced may be lost. Where it cannot be told, each process is
+// one.
+func Boot() string { return boot() }
+
 // SyncBlob brings a committed blob's bytes to stable storage. Its name is
 // safe after [Layout.SyncDirs]. A blob that is not there is fs.ErrNotExist.
 func (l *Layout) SyncBlob(h v1.Hash) error {

@@ -9,26 +9,30 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// A Tx is the instant in which this process is the only one that writes.
+// A Tx is the instant in which this process is the only one that writes. It
+// is for one goroutine, and ends with the function that it was given to.
 type Tx struct {
 	l       *Layout
 	trashed []string
 }
 
 // Update runs fn under the writers' lock, after the replica has caught up
-// with all that other processes did. What fn renames and appends is visible to
-// all at once, and stays if fn then fails: it must check first. The error is [ErrLocked] if the lock was not to be had before ctx
-// ended or the lock timeout passed.
+// with all that other processes did. What fn renames and appends is visible
+// to all at once, and stays if fn then fails: it must check first. It must
+// not call Update or Checkpoint. The error is [ErrLocked] if the lock was not
+// to be had before ctx ended or the lock timeout passed.
 func (l *Layout) Update(ctx context.Context, fn func(*Tx) error) error {
 	tx := &Tx{l: l}
-	err := l.exclusive(ctx, func() error {
-		l.log.mu.Lock()
-		err := l.catchUp()
-		l.log.mu.Unlock()
-		if err != nil {
-			return err
-		}
-		return fn(tx)
+	err := l.patiently(func() error {
+		return l.exclusive(ctx, func() error {
+			l.log.mu.Lock()
+			err := l.catchUp()
+			l.log.mu.Unlock()
+			if err != nil {
+				return err
+			}
+			return fn(tx)
+		})
 	})
 	for _, name := range tx.trashed {
 		l.root.Remove(name) // sweep finds what stays
@@ -41,7 +45,7 @@ func (l *Layout) Update(ctx context.Context, fn func(*Tx) error) error {
 // Unix epoch. The caller has checked that the bytes hash to h. The ingest
 // stays readable until it is closed.
 func (tx *Tx) Commit(in *Ingest, h v1.Hash) (modTime int64, err error) {
-	if !tx.l.valid(h) {
+	if !tx.l.Valid(h) {
 		return 0, fmt.Errorf("commit %q: not a digest that can name a blob", h)
 	}
 	if err := in.settle(); err != nil {
@@ -80,7 +84,7 @@ func (tx *Tx) Quarantine(h v1.Hash) error {
 }
 
 func (tx *Tx) moveAway(h v1.Hash, name string) error {
-	if !tx.l.valid(h) {
+	if !tx.l.Valid(h) {
 		return nil
 	}
 	err := tx.l.root.Rename(blobPath(h), name)
