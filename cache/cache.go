@@ -25,6 +25,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ggcrcache "github.com/google/go-containerregistry/pkg/v1/cache"
 
+	"github.com/ocicache/ocicache/compression"
 	"github.com/ocicache/ocicache/index"
 	"github.com/ocicache/ocicache/internal/fill"
 	"github.com/ocicache/ocicache/layout"
@@ -56,12 +57,16 @@ var _ ggcrcache.Cache = (*Cache)(nil)
 // directory may be in use by other processes.
 //
 // A dir that is a file, or that holds other things and no oci-layout file, is
-// [ErrNotLayout] and left untouched. A layout that another tool wrote opens;
-// what it lists is kept.
+// [ErrNotLayout] and left untouched; a layout or a cache of an unknown version
+// is [ErrVersion], an index.json that is none [ErrMalformed]. A layout that
+// another tool wrote opens, and what it lists is kept.
 func Open(dir string, opts ...Option) (*Cache, error) {
 	o := defaults()
 	for _, opt := range opts {
 		opt(&o)
+	}
+	if _, err := compression.ParseSettings(o.codec.String()); err != nil {
+		return nil, fmt.Errorf("cache: open %s: codec: %w", dir, err)
 	}
 	l, err := layout.Open(dir, layout.Options{ReadOnly: o.readOnly, LockTimeout: o.lockTimeout})
 	if err != nil {
@@ -84,7 +89,8 @@ func Open(dir string, opts ...Option) (*Cache, error) {
 
 // Flush writes everything that changed into index.json, after syncing the
 // blobs that it newly lists. It is for other tools to see, and for a power
-// failure to spare. It does nothing if nothing changed.
+// failure to spare. It does nothing if nothing changed. Its errors are
+// [ErrReadOnly], [ErrClosed], [ErrLocked], and what writing may meet.
 func (c *Cache) Flush() error {
 	if c.o.readOnly {
 		return fmt.Errorf("cache: flush: %w", ErrReadOnly)
@@ -92,13 +98,16 @@ func (c *Cache) Flush() error {
 	if c.fills.isClosed() {
 		return fmt.Errorf("cache: flush: %w", ErrClosed)
 	}
-	return c.checkpoint()
+	if err := c.checkpoint(); err != nil {
+		return fmt.Errorf("cache: flush %s: %w", c.layout.Dir(), err)
+	}
+	return nil
 }
 
 // Close refuses new work, and waits for fills under way up to the limit of
 // [WithCloseTimeout]. Then it closes their origins, and their readers get
 // [ErrClosed]. It returns an error that names what would not stop. Readers of
-// what is on disk already can be read on.
+// what is on disk already can be read on. Closing twice is harmless.
 func (c *Cache) Close() error {
 	if !c.fills.close() {
 		return nil
@@ -158,15 +167,17 @@ func (c *Cache) compact() {
 	if c.layout.JournalSize() < max(minJournal, int64(c.catalog.len())*entryBytes/2) {
 		return
 	}
-	select {
-	case c.compacting <- struct{}{}:
-	default:
+	if !c.fills.whileOpen(func() { c.background.Add(1) }) {
 		return
 	}
-	c.background.Add(1)
 	go func() {
 		defer c.background.Done()
-		defer func() { <-c.compacting }()
+		select {
+		case c.compacting <- struct{}{}:
+			defer func() { <-c.compacting }()
+		default:
+			return // it is being done
+		}
 		if err := c.checkpoint(); err != nil {
 			c.fault(err)
 		}
@@ -174,7 +185,9 @@ func (c *Cache) compact() {
 }
 
 // Delete removes a hash: its bytes, and what was known of it. Of a pair, the
-// other hash stays. A hash that is not known is [ErrNotFound].
+// other hash stays. A hash that is not known is [ErrNotFound]; the other
+// errors are [ErrReadOnly], [ErrClosed] and [ErrLocked]. Readers that have the
+// bytes open keep them.
 func (c *Cache) Delete(h v1.Hash) error {
 	if c.fills.isClosed() {
 		return fmt.Errorf("cache: delete %s: %w", h, ErrClosed)

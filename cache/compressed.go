@@ -30,7 +30,7 @@ func (l *layer) Compressed() (io.ReadCloser, error) {
 // opaque passes a layer through whose digest is none that the cache knows.
 func (l *layer) opaque(h v1.Hash) (io.ReadCloser, error) {
 	if l.inner == nil {
-		return nil, notFound(h)
+		return nil, fmt.Errorf("cache: %w", notFound(h))
 	}
 	return l.inner.Compressed()
 }

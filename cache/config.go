@@ -119,7 +119,7 @@ func (l *layer) decompression(h v1.Hash, alg string) config {
 			return nil, err
 		}
 		l.c.count.decompressions.Add(1)
-		rc := l.c.decompress(src)
+		rc := l.c.decompress(src, h.String())
 		rc.corrupt = func() { l.c.refute(h) }
 		return rc, nil
 	}

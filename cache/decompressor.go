@@ -2,6 +2,7 @@ package cache
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 
@@ -13,6 +14,8 @@ import (
 type decompressor struct {
 	src io.ReadCloser
 	max int64 // bytes that may come out
+
+	name string // of src, for errors
 
 	mu sync.Mutex
 	r  *compression.Reader // guarded by mu; made by the first Read
@@ -36,7 +39,7 @@ func (d *decompressor) Read(p []byte) (int, error) {
 	n, err := d.r.Read(p)
 	d.n += int64(n)
 	if d.n > d.max {
-		return n, ErrTooLarge
+		return n, fmt.Errorf("cache: %s: %w of %d bytes", d.name, ErrTooLarge, d.max)
 	}
 	if errors.Is(err, compression.ErrCorrupt) {
 		if _, serr := io.Copy(io.Discard, d.src); serr != nil {
@@ -45,6 +48,7 @@ func (d *decompressor) Read(p []byte) (int, error) {
 		if d.corrupt != nil {
 			d.corrupt()
 		}
+		err = fmt.Errorf("cache: %s: %w", d.name, err)
 	}
 	return n, err
 }

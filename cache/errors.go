@@ -8,6 +8,7 @@ import (
 	ggcrcache "github.com/google/go-containerregistry/pkg/v1/cache"
 
 	"github.com/ocicache/ocicache/compression"
+	"github.com/ocicache/ocicache/index"
 	"github.com/ocicache/ocicache/internal/fill"
 	"github.com/ocicache/ocicache/layout"
 )
@@ -28,12 +29,19 @@ var (
 	// ErrTooLarge is returned for a layer that decompresses to more than
 	// [WithMaxUncompressed] allows.
 	ErrTooLarge = errors.New("layer decompresses to more than the limit")
-	// ErrLocked is returned by [Cache.Flush] and [Cache.Delete] when another
-	// process held the writers' lock for too long. It names the lock file.
+	// ErrLocked is returned by [Cache.Flush] and [Cache.Delete] when a lock
+	// was held for too long. It names the lock file.
 	ErrLocked = layout.ErrLocked
 	// ErrNotLayout is returned by [Open] for a path that is something else
 	// than an OCI image layout.
 	ErrNotLayout = layout.ErrNotLayout
+
+	// ErrVersion is returned by [Open] for a layout, or a cache, of a version
+	// that this package does not know.
+	ErrVersion = layout.ErrVersion
+	// ErrMalformed is returned by [Open] for an index.json that is none. The
+	// error says where.
+	ErrMalformed = index.ErrMalformed
 
 	errFull = errors.New("less than the reserve is free on the disk")
 )

@@ -14,22 +14,28 @@ import (
 // Progress is how far a [Cache.Fill] has come.
 type Progress struct {
 	Layers, LayersTotal int   // done, and of how many
-	Bytes, BytesTotal   int64 // of the compressed layers, as far as their sizes are known
+	Bytes, BytesTotal   int64 // read; of the layers that are done, and in the total, the compressed size where it is known
 }
 
 // Fill brings the compressed forms of layers into the cache, several at a
 // time. What is there already costs nothing. It returns the first error,
-// after which the others are given up; what is complete stays.
+// after which the others are given up; what is complete stays. In a cache
+// that is read-only, a layer that is not there is [ErrReadOnly].
 func (c *Cache) Fill(ctx context.Context, layers ...v1.Layer) error {
 	return c.fillAll(ctx, layers, v1.Layer.Compressed)
 }
 
-// FillUncompressed is Fill for both forms: each layer is read once.
+// FillUncompressed is Fill for both forms: each layer is read once. Of a
+// layer that has no compressed form but what would be computed, it keeps the
+// tar.
 func (c *Cache) FillUncompressed(ctx context.Context, layers ...v1.Layer) error {
-	return c.fillAll(ctx, layers, v1.Layer.Uncompressed)
+	return c.fillAll(ctx, layers, v1.Layer.Uncompressed, v1.Layer.Compressed)
 }
 
-func (c *Cache) fillAll(ctx context.Context, layers []v1.Layer, open func(v1.Layer) (io.ReadCloser, error)) error {
+// A formOf is one of v1.Layer's two methods.
+type formOf func(v1.Layer) (io.ReadCloser, error)
+
+func (c *Cache) fillAll(ctx context.Context, layers []v1.Layer, forms ...formOf) error {
 	p := c.startProgress(layers)
 	defer p.end()
 	g, ctx := errgroup.WithContext(ctx)
@@ -39,10 +45,16 @@ func (c *Cache) fillAll(ctx context.Context, layers []v1.Layer, open func(v1.Lay
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := c.fillOne(ctx, c.Layer(l), open, p); err != nil {
-				return fmt.Errorf("cache: fill: %w", err)
+			lp := &layerProgress{p: p}
+			for n, form := range forms {
+				if n > 0 && isUncompressed(l) {
+					break // it would be computed
+				}
+				if err := c.fillOne(ctx, c.Layer(l), form, lp); err != nil {
+					return fmt.Errorf("cache: fill: %w", err)
+				}
 			}
-			p.layers.Add(1)
+			lp.done(c.Layer(l))
 			return nil
 		})
 	}
@@ -51,37 +63,48 @@ func (c *Cache) fillAll(ctx context.Context, layers []v1.Layer, open func(v1.Lay
 
 // fillOne reads a layer to its end, unless it is there, and looks that it was
 // kept.
-func (c *Cache) fillOne(ctx context.Context, l v1.Layer, open func(v1.Layer) (io.ReadCloser, error), p *progress) error {
-	rc, err := open(l)
+func (c *Cache) fillOne(ctx context.Context, l v1.Layer, form formOf, lp *layerProgress) error {
+	if c.o.readOnly && !c.holds(l) {
+		h, _ := l.Digest()
+		return fmt.Errorf("%s is not there: %w", h, ErrReadOnly)
+	}
+	rc, err := form(l)
 	if err != nil {
 		return err
 	}
+	defer rc.Close()
 	stop := context.AfterFunc(ctx, func() { _ = rc.Close() })
 	defer stop()
-	defer rc.Close()
 	if _, ok := rc.(*hit); ok {
-		if size, err := l.Size(); err == nil {
-			p.bytes.Add(size)
-		}
 		return nil
 	}
-	if _, err := io.Copy(p, rc); err != nil {
+	if _, err := io.Copy(lp, rc); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		return err
 	}
-	h, err := l.Digest()
-	if err != nil {
-		return err
-	}
-	if !c.layout.Valid(h) {
-		return nil
-	}
-	if e, ok := c.catalog.get(h); !ok || !c.readable(e) {
+	if !c.holds(l) {
+		h, _ := l.Digest()
 		return fmt.Errorf("%s was read, and could not be kept", h)
 	}
 	return nil
+}
+
+// holds reports whether the bytes of a layer are in the cache: the blob, or
+// the tar of a layer that has no other form. What the cache cannot keep, for
+// its digest's algorithm, counts as held.
+func (c *Cache) holds(l v1.Layer) bool {
+	hash := l.Digest
+	if isUncompressed(l) {
+		hash = l.DiffID
+	}
+	h, err := hash()
+	if err != nil {
+		return false
+	}
+	e, ok := c.entry(h)
+	return !c.layout.Valid(h) || ok && c.readable(e)
 }
 
 // progress counts, and tells the callback at most ten times a second.
@@ -131,10 +154,27 @@ func (p *progress) now() Progress {
 	return now
 }
 
-// Write counts bytes that were read.
-func (p *progress) Write(b []byte) (int, error) {
-	p.bytes.Add(int64(len(b)))
+// layerProgress counts the bytes of one layer as they come, and in the end
+// makes them the size of the compressed form, whatever was read.
+type layerProgress struct {
+	p *progress
+	n int64
+}
+
+func (lp *layerProgress) Write(b []byte) (int, error) {
+	lp.n += int64(len(b))
+	lp.p.bytes.Add(int64(len(b)))
 	return len(b), nil
+}
+
+func (lp *layerProgress) done(l v1.Layer) {
+	lp.p.layers.Add(1)
+	if isUncompressed(l) {
+		return
+	}
+	if size, err := l.Size(); err == nil {
+		lp.p.bytes.Add(size - lp.n)
+	}
 }
 
 func (p *progress) end() {

@@ -115,6 +115,17 @@ func (fs *fills) close() bool {
 	return true
 }
 
+// whileOpen calls fn, unless close was called before. It reports whether it
+// did.
+func (fs *fills) whileOpen(fn func()) bool {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	if !fs.closed {
+		fn()
+	}
+	return !fs.closed
+}
+
 func (fs *fills) isClosed() bool {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()

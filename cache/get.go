@@ -14,9 +14,10 @@ import (
 )
 
 // Get returns the layer of a digest or a diffID, in a time that does not
-// depend on the layer's size or the number of entries. Where a hash is both,
-// the digest wins. It is [ErrNotFound] if the layer's bytes cannot be had
-// from the cache alone.
+// depend on the layer's size or the number of entries, save that a blob which
+// changed on disk is hashed first. Where a hash is both, the digest wins. It
+// is [ErrNotFound] if the layer's bytes cannot be had from the cache alone,
+// and [ErrClosed] after Close.
 func (c *Cache) Get(h v1.Hash) (v1.Layer, error) {
 	if c.fills.isClosed() {
 		return nil, fmt.Errorf("cache: get %s: %w", h, ErrClosed)
@@ -84,15 +85,20 @@ type diffLayer struct {
 // resolve returns the layer of the compressed form.
 func (d *diffLayer) resolve() (*layer, error) {
 	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.resolved != nil {
-		return d.resolved, nil
+	l := d.resolved
+	d.mu.Unlock()
+	if l != nil {
+		return l, nil
 	}
-	h, err := d.c.resolve(d.diffID)
+	h, err := d.c.resolve(d.diffID) // which may read all of the layer
 	if err != nil {
 		return nil, fmt.Errorf("cache: compressed form of %s: %w", d.diffID, err)
 	}
-	d.resolved = &layer{c: d.c, digest: h, diffID: d.diffID}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.resolved == nil {
+		d.resolved = &layer{c: d.c, digest: h, diffID: d.diffID}
+	}
 	return d.resolved, nil
 }
 

@@ -71,10 +71,12 @@ func (h *hit) WriteTo(w io.Writer) (int64, error) {
 		n, err = h.blob.WriteTo(w)
 		h.off += n
 		h.c.count.bytesSaved.Add(n)
-		if err != nil {
+		if err == nil {
+			err = io.EOF
+		} else if !isReadError(err) {
 			return n, err
 		}
-		if err := h.ended(io.EOF); err == io.EOF {
+		if err := h.ended(err); err == io.EOF {
 			return n, nil
 		} else if err != nil {
 			return n, err
@@ -82,6 +84,13 @@ func (h *hit) WriteTo(w io.Writer) (int64, error) {
 	}
 	m, err := io.Copy(w, h.own)
 	return n + m, err
+}
+
+// isReadError tells an error of reading the file from one of writing what
+// was read.
+func isReadError(err error) bool {
+	var perr *fs.PathError
+	return errors.As(err, &perr) && perr.Op == "read"
 }
 
 // ReadAt implements io.ReaderAt.

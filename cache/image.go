@@ -9,7 +9,7 @@ import (
 
 // Image wraps an image: its layers are read through the cache. Its manifest
 // and config stay the image's own. The diffIDs in the config are taken as
-// claims.
+// claims; reading a layer gets the config, once per image, to know them.
 func (c *Cache) Image(img v1.Image) v1.Image {
 	if i, ok := img.(*image); ok && i.c == c {
 		return i
@@ -31,22 +31,23 @@ func (i *image) Layers() ([]v1.Layer, error) {
 	if err != nil {
 		return nil, err
 	}
+	var m *v1.Manifest
 	layers := make([]v1.Layer, len(inner))
 	for n, l := range inner {
-		layers[n] = i.c.wrap(l, i.origin(l, n))
+		if m == nil && !isUncompressed(l) { // an image of uncompressed layers would compress them all to tell
+			if m, err = i.Manifest(); err != nil {
+				m = &v1.Manifest{} // layers whose digests are not known yet have none
+			}
+		}
+		layers[n] = i.c.wrap(l, i.origin(m, l, n))
 	}
 	return layers, nil
 }
 
-// origin returns what the manifest and the config say of the n-th layer. An
-// image whose layers have no compressed form would compress them all to tell.
-func (i *image) origin(l v1.Layer, n int) origin {
-	if isUncompressed(l) {
+// origin returns what the manifest and the config say of the n-th layer.
+func (i *image) origin(m *v1.Manifest, l v1.Layer, n int) origin {
+	if m == nil || n >= len(m.Layers) || isUncompressed(l) {
 		return origin{}
-	}
-	m, err := i.Manifest()
-	if err != nil || n >= len(m.Layers) {
-		return origin{} // layers whose digests are not known yet have none
 	}
 	return origin{desc: &m.Layers[n], claim: func() v1.Hash { return i.claim(n) }}
 }
@@ -55,21 +56,25 @@ func (i *image) origin(l v1.Layer, n int) origin {
 // gives none, as of an artifact's.
 func (i *image) claim(n int) v1.Hash {
 	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.claims == nil {
-		cf, err := i.ConfigFile()
+	claims := i.claims
+	i.mu.Unlock()
+	if claims == nil {
+		cf, err := i.ConfigFile() // over the network, the first time
 		if err != nil {
 			return v1.Hash{} // it may be had the next time
 		}
-		i.claims = []v1.Hash{}
+		claims = []v1.Hash{}
 		if m, err := i.Manifest(); err == nil && len(m.Layers) == len(cf.RootFS.DiffIDs) {
-			i.claims = cf.RootFS.DiffIDs
+			claims = cf.RootFS.DiffIDs
 		}
+		i.mu.Lock()
+		i.claims = claims
+		i.mu.Unlock()
 	}
-	if n >= len(i.claims) {
+	if n >= len(claims) {
 		return v1.Hash{}
 	}
-	return i.claims[n]
+	return claims[n]
 }
 
 // LayerByDigest implements v1.Image.
@@ -101,7 +106,7 @@ func (i *image) find(l v1.Layer, is func(digest v1.Hash, n int) bool) origin {
 	}
 	for n, desc := range m.Layers {
 		if is(desc.Digest, n) {
-			return i.origin(l, n)
+			return i.origin(m, l, n)
 		}
 	}
 	return origin{}

@@ -89,19 +89,21 @@ func (l *layer) setDigest(h v1.Hash) {
 	l.digest = h
 }
 
-// DiffID implements v1.Layer. What the image's config or the cache knows
-// costs nothing. Else a layer that can only find it by being read is read
-// through the cache.
+// DiffID implements v1.Layer. What the cache verified or the image's config
+// says costs nothing. Else a layer that can only find it by being read is
+// read through the cache.
 func (l *layer) DiffID() (v1.Hash, error) {
+	if l.inner != nil && isUncompressed(l.inner) {
+		return l.innerDiffID() // all that it knows by itself
+	}
+	if e, ok := l.entry(); ok && e.Pair == index.Verified {
+		return e.DiffID, nil
+	}
 	if h := l.expectedDiffID(); h != (v1.Hash{}) {
 		return h, nil
 	}
 	if l.inner != nil && knowsDiffID(l.inner) {
-		h, err := l.inner.DiffID()
-		if err == nil {
-			l.setDiffID(h)
-		}
-		return h, err
+		return l.innerDiffID()
 	}
 	if h := l.recordedDiffID(); h != (v1.Hash{}) {
 		return h, nil
@@ -118,6 +120,14 @@ func (l *layer) DiffID() (v1.Hash, error) {
 	diffID := sumHash("sha256", h.Sum(nil))
 	l.setDiffID(diffID)
 	return diffID, nil
+}
+
+func (l *layer) innerDiffID() (v1.Hash, error) {
+	h, err := l.inner.DiffID()
+	if err == nil {
+		l.setDiffID(h)
+	}
+	return h, err
 }
 
 func (l *layer) setDiffID(h v1.Hash) {

@@ -19,10 +19,14 @@ import (
 
 // native returns what a layer of ggcr's partial package was made of, a
 // partial.CompressedLayer or a partial.UncompressedLayer, and whether it is
-// one; else the layer itself. A *remote.MountableLayer is what it holds.
+// one; else the layer itself. Of a *remote.MountableLayer, and of a layer
+// of ours, it is of what they hold.
 func native(l v1.Layer) (core any, extended bool) {
 	if ml, ok := l.(*remote.MountableLayer); ok {
 		return native(ml.Layer)
+	}
+	if own, ok := l.(*layer); ok && own.inner != nil {
+		return native(own.inner)
 	}
 	v := reflect.Indirect(reflect.ValueOf(l))
 	if v.Kind() != reflect.Struct || v.Type().PkgPath() != reflect.TypeFor[partial.CompressedLayer]().PkgPath() {
@@ -57,6 +61,14 @@ func knowsDiffID(l v1.Layer) bool {
 // descriptor returns what a manifest says of a layer, nil if it stands in
 // none.
 func descriptor(l v1.Layer) *v1.Descriptor {
+	switch l := l.(type) {
+	case *remote.MountableLayer:
+		return descriptor(l.Layer)
+	case *layer:
+		if l.from.desc != nil {
+			return l.from.desc
+		}
+	}
 	core, _ := native(l)
 	if d, ok := core.(interface {
 		Descriptor() (*v1.Descriptor, error)

@@ -13,10 +13,12 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/ocicache/ocicache"
 	"github.com/ocicache/ocicache/cache"
+	"github.com/ocicache/ocicache/compression"
 	"github.com/ocicache/ocicache/index"
 	"github.com/ocicache/ocicache/layout"
 )
@@ -180,6 +182,51 @@ func TestFill(t *testing.T) {
 			t.Errorf("layer %d was opened %d times, want once", n, got)
 		}
 		checkForms(t, mustGet(t, c, w.diffID()), w)
+	}
+}
+
+func TestFillForms(t *testing.T) {
+	want := makeLayer(1, 100_000)
+	dir := t.TempDir()
+	c := openDir(t, dir)
+	checkForms(t, c.Layer(fake(want)), want)
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(blobPath(dir, want.digest())); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.FillUncompressed(t.Context(), fake(want)); err != nil { // the tar alone is not both forms
+		t.Fatal(err)
+	}
+	checkForms(t, mustGet(t, c, want.digest()), want)
+
+	inner := &tarLayer{tar: makeTar(2, 100_000)}
+	built, err := partial.UncompressedToLayer(inner)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.FillUncompressed(t.Context(), built); err != nil {
+		t.Fatal(err)
+	}
+	if inner.opens != 1 {
+		t.Errorf("a layer that has no compressed form was read %d times, want once", inner.opens)
+	}
+
+	ro := openDir(t, dir, cache.WithReadOnly())
+	if err := ro.FillUncompressed(t.Context(), fake(want), built); err != nil {
+		t.Errorf("what is there, read-only: %v", err)
+	}
+	missing := fake(makeLayer(3, 1000))
+	if err := ro.Fill(t.Context(), missing); !errors.Is(err, cache.ErrReadOnly) || missing.opens.Load() != 0 {
+		t.Errorf("what is not there, read-only: got %v after %d opens, want ErrReadOnly", err, missing.opens.Load())
+	}
+}
+
+func TestBadCodec(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "cache")
+	if _, err := cache.Open(dir, cache.WithCodec(compression.Settings{Format: compression.Gzip, Level: 99})); err == nil || !strings.Contains(err.Error(), dir) {
+		t.Errorf("got %v, want an error that names the directory", err)
 	}
 }
 

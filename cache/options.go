@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"io"
 	"log/slog"
 	"runtime"
 	"time"
@@ -30,7 +29,7 @@ type options struct {
 
 func defaults() options {
 	return options{
-		log:             slog.New(slog.NewTextHandler(io.Discard, &slog.HandlerOptions{Level: slog.LevelError + 1})),
+		log:             slog.New(slog.DiscardHandler),
 		codec:           compression.DefaultSettings(),
 		keepTar:         true,
 		maxUncompressed: 128 << 30,
@@ -42,13 +41,19 @@ func defaults() options {
 	}
 }
 
-// WithLogger logs what goes wrong with the cache while reads go on, and, at
-// debug level, hits and misses. The default is to log nothing.
-func WithLogger(l *slog.Logger) Option { return func(o *options) { o.log = l } }
+// WithLogger logs what goes wrong with the cache while reads go on. The
+// default, and nil, is to log nothing.
+func WithLogger(l *slog.Logger) Option {
+	return func(o *options) {
+		if l != nil {
+			o.log = l
+		}
+	}
+}
 
 // WithCodec compresses with these settings when a layer is known only as a
 // tar and its compressed form is asked for. The default is gzip at level 1,
-// as go-containerregistry compresses.
+// as go-containerregistry compresses. [Open] refuses settings that are none.
 func WithCodec(s compression.Settings) Option { return func(o *options) { o.codec = s } }
 
 // A SyncLevel says when bytes are brought to stable storage.
@@ -104,6 +109,6 @@ func WithCloseTimeout(d time.Duration) Option { return func(o *options) { o.clos
 func WithLockTimeout(d time.Duration) Option { return func(o *options) { o.lockTimeout = d } }
 
 // WithProgress calls f as [Cache.Fill] and [Cache.FillUncompressed] go on,
-// and once at their end. It is called from a goroutine of its own: a slow f
-// gets fewer calls and slows nothing down.
+// and once before they return, from a goroutine that each of them has for it:
+// a slow f gets fewer calls and slows no fill down.
 func WithProgress(f func(Progress)) Option { return func(o *options) { o.progress = f } }

@@ -54,8 +54,8 @@ func (c *Cache) countMiss(key fillKey) {
 
 // decompress returns a reader of what src decompresses to, and closes src
 // with it.
-func (c *Cache) decompress(src io.ReadCloser) *decompressor {
-	return &decompressor{src: src, max: c.o.maxUncompressed}
+func (c *Cache) decompress(src io.ReadCloser, name string) *decompressor {
+	return &decompressor{src: src, max: c.o.maxUncompressed, name: name}
 }
 
 // openHit opens the bytes of an entry. It returns nil if they are not there,

@@ -20,7 +20,7 @@ func (l *layer) streamed(uncompressed bool) (io.ReadCloser, error) {
 	if err != nil || !uncompressed {
 		return rc, err
 	}
-	return l.c.decompress(rc), nil
+	return l.c.decompress(rc, "streamed layer"), nil
 }
 
 func (l *layer) streamCompressed() (io.ReadCloser, error) {

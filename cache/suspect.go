@@ -16,7 +16,8 @@ import (
 // checks are the verifications of suspect blobs.
 type checks struct {
 	under  singleflight.Group // by digest
-	passed sync.Map           // v1.Hash to stamp: what cannot be recorded, since the cache is read-only
+	passed sync.Map           // v1.Hash to stamp: good, and perhaps not recorded as such
+	failed sync.Map           // v1.Hash to stamp: bad, and not put aside, since the cache is read-only
 }
 
 // A stamp tells whether a file changed since it was verified.
@@ -30,7 +31,7 @@ func (c *Cache) suspect(e index.Entry, size, modTime int64) bool {
 		return false
 	}
 	passed, ok := c.checks.passed.Load(e.Digest)
-	return !ok || passed != stamp{size, modTime}
+	return !ok || passed != any(stamp{size, modTime})
 }
 
 // openBlob opens the bytes of an entry, after verifying them if they are
@@ -66,12 +67,16 @@ func (c *Cache) verify(e index.Entry) error {
 			return nil, err
 		}
 		defer b.Close()
+		if bad, ok := c.checks.failed.Load(e.Digest); ok && bad == any(stamp{b.Size, b.ModTime}) {
+			return nil, fmt.Errorf("%w: %s", ErrCorrupt, e.Digest)
+		}
 		got, err := c.hashFile(b, e.Digest.Algorithm)
 		if err != nil {
 			return nil, err
 		}
 		if got != e.Digest {
 			c.quarantine(e.Digest, b)
+			c.checks.failed.Store(e.Digest, stamp{b.Size, b.ModTime})
 			return nil, fmt.Errorf("%w: %w", ErrCorrupt, &DigestMismatchError{Want: e.Digest, Got: got})
 		}
 		c.pass(e.Digest, b)
@@ -103,8 +108,8 @@ func (c *Cache) pass(h v1.Hash, b *layout.Blob) {
 		if time.Since(time.Unix(0, b.ModTime)) < 2*time.Second {
 			e.ModTime = 0 // a write that is yet to come might not show
 		}
-		if e.Unsynced != layout.Boot() {
-			e.Unsynced = ""
+		if e.Unsynced != layout.Boot() && e.Unsynced != syncFailed+layout.Boot() {
+			e.Unsynced = "" // it was read from the disk
 		}
 		return tx.Append(index.PutRecord(e))
 	})

@@ -12,19 +12,22 @@ import (
 )
 
 // A syncer brings committed blobs to stable storage beside the fills. A
-// checkpoint syncs them all the same; it then finds little left to do.
+// checkpoint syncs them all the same; it then finds little left to do. But a
+// system tells of a failed write-back only once, so the syncer keeps what it
+// was told.
 type syncer struct {
 	layout  *layout.Layout
 	wake    chan struct{}
 	stopped chan struct{}
 
-	mu    sync.Mutex
-	queue []v1.Hash // guarded by mu
-	over  bool      // guarded by mu
+	mu     sync.Mutex
+	queue  []v1.Hash            // guarded by mu, as is all below
+	failed map[v1.Hash]struct{} // blobs whose sync failed since they were committed
+	over   bool
 }
 
 func startSyncer(l *layout.Layout, level SyncLevel) *syncer {
-	s := &syncer{layout: l, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
+	s := &syncer{layout: l, failed: map[v1.Hash]struct{}{}, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
 	if l.ReadOnly() || level != SyncCheckpoint {
 		s.over = true
 		close(s.stopped)
@@ -42,6 +45,7 @@ func (s *syncer) add(h v1.Hash) {
 		return
 	}
 	s.queue = append(s.queue, h)
+	delete(s.failed, h)
 	select {
 	case s.wake <- struct{}{}:
 	default:
@@ -52,9 +56,23 @@ func (s *syncer) run() {
 	defer close(s.stopped)
 	for range s.wake {
 		for h, ok := s.next(); ok; h, ok = s.next() {
-			_ = s.layout.SyncBlob(h) // the checkpoint's own sync meets the error again
+			_ = s.sync(h) // the checkpoint asks again
 		}
 	}
+}
+
+// sync syncs a blob, and fails for good once it failed.
+func (s *syncer) sync(h v1.Hash) error {
+	err := s.layout.SyncBlob(h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.failed[h] = struct{}{}
+	}
+	if _, failed := s.failed[h]; failed && err == nil {
+		return errSync
+	}
+	return err
 }
 
 func (s *syncer) next() (h v1.Hash, ok bool) {
@@ -83,12 +101,12 @@ func (s *syncer) close() {
 // the system may have dropped its bytes.
 func (c *Cache) syncAll(snapshot *index.Catalog) error {
 	snapshot.Sync(layout.Boot(), func(h v1.Hash) string {
-		err := c.layout.SyncBlob(h)
+		err := c.syncer.sync(h)
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			return ""
 		}
 		c.fault(err)
-		return syncFailed
+		return syncFailed + layout.Boot()
 	})
 	if err := c.layout.SyncDirs(); err != nil {
 		return err
@@ -97,6 +115,8 @@ func (c *Cache) syncAll(snapshot *index.Catalog) error {
 	return nil
 }
 
-// syncFailed stands in the place of a boot for a blob that could not be
-// synced.
-const syncFailed = "failed"
+// syncFailed stands before the boot for a blob whose sync failed: what this
+// boot has in memory tells nothing of what is on the disk.
+const syncFailed = "failed:"
+
+var errSync = errors.New("an earlier sync of the blob failed")

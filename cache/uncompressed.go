@@ -27,7 +27,7 @@ func (l *layer) Uncompressed() (io.ReadCloser, error) {
 		return nil, err
 	case !l.c.layout.Valid(h):
 		if l.inner == nil {
-			return nil, notFound(h)
+			return nil, fmt.Errorf("cache: %w", notFound(h))
 		}
 		return l.inner.Uncompressed()
 	}
@@ -108,7 +108,7 @@ func (l *layer) decompressing(h v1.Hash, alg string, check func(sum []byte, n in
 		return nil, err
 	}
 	l.c.count.decompressions.Add(1)
-	return &verifier{ReadCloser: l.c.decompress(src), h: newHash(alg), size: -1, check: func(sum []byte, n int64) error {
+	return &verifier{ReadCloser: l.c.decompress(src, h.String()), h: newHash(alg), size: -1, check: func(sum []byte, n int64) error {
 		if err := check(sum, n); err != nil {
 			return err
 		}
