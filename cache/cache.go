@@ -82,6 +82,9 @@ func Open(dir string, opts ...Option) (*Cache, error) {
 	if err := l.Load(&c.catalog); err != nil {
 		return nil, errors.Join(fmt.Errorf("cache: open %s: %w", dir, err), l.Close())
 	}
+	if n := c.catalog.skipped(); n > 0 {
+		o.log.Warn("journal records could not be read", "dir", dir, "records", n)
+	}
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
 	c.syncer = startSyncer(l, o.sync)
 	return c, nil

@@ -62,6 +62,12 @@ func (c *catalog) known(h v1.Hash) bool {
 	return c.live.Known(h)
 }
 
+func (c *catalog) skipped() int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.live.Skipped()
+}
+
 func (c *catalog) len() int {
 	c.mu.RLock()
 	defer c.mu.RUnlock()

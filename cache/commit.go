@@ -34,7 +34,7 @@ func (c *Cache) commitBlob(in *layout.Ingest, f blobFacts) error {
 	if f.diffID == (v1.Hash{}) && isPlain(in) {
 		f.diffID = f.digest // distributed uncompressed
 	}
-	return c.commit(in, f.digest, func(tx *layout.Tx, keep keeper) error {
+	return c.commit(in, f.digest, func(tx *layout.Tx) error {
 		e, ok := c.catalog.get(f.digest)
 		if !ok {
 			e = index.Entry{Digest: f.digest, Created: now()}
@@ -50,7 +50,7 @@ func (c *Cache) commitBlob(in *layout.Ingest, f blobFacts) error {
 		case e.Pair == index.Unknown, e.Pair == index.Refuted && e.DiffID != f.claim:
 			e.DiffID, e.Pair = f.claim, index.Claimed
 		}
-		if err := keep(&e); err != nil {
+		if err := c.place(tx, in, &e); err != nil {
 			return err
 		}
 		records := [][]byte{index.PutRecord(e)}
@@ -68,7 +68,7 @@ func (c *Cache) commitTar(in *layout.Ingest, f tarFacts) error {
 	if f.digest == f.diffID {
 		in = nil // the blob is the tar
 	}
-	return c.commit(in, f.diffID, func(tx *layout.Tx, keep keeper) error {
+	return c.commit(in, f.diffID, func(tx *layout.Tx) error {
 		var records [][]byte
 		blob, ok := c.catalog.get(f.digest)
 		if ok && (blob.Pair != index.Verified || blob.DiffID != f.diffID) {
@@ -84,7 +84,7 @@ func (c *Cache) commitTar(in *layout.Ingest, f tarFacts) error {
 			if ok && tar.Variant == (v1.Hash{}) {
 				tar.Variant = f.digest
 			}
-			if err := keep(&tar); err != nil {
+			if err := c.place(tx, in, &tar); err != nil {
 				return err
 			}
 			records = append(records, index.PutRecord(tar))
@@ -106,34 +106,14 @@ func (c *Cache) recordPair(digest, diffID v1.Hash) {
 	}
 }
 
-// A keeper brings the ingest's bytes to their place, unless good ones are
-// there, and notes in the entry when it did.
-type keeper func(*index.Entry) error
-
-// commit runs record under the writers' lock.
-func (c *Cache) commit(in *layout.Ingest, h v1.Hash, record func(*layout.Tx, keeper) error) error {
+// commit runs record under the writers' lock, and syncs as the level asks.
+func (c *Cache) commit(in *layout.Ingest, h v1.Hash, record func(*layout.Tx) error) error {
 	if in != nil && c.o.sync == SyncCommit {
 		if err := in.Sync(); err != nil {
 			return err
 		}
 	}
-	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
-		return record(tx, func(e *index.Entry) error {
-			if size, modTime, err := c.layout.StatBlob(h); err == nil && !c.suspect(*e, size, modTime) {
-				return nil
-			}
-			modTime, err := tx.Commit(in, h)
-			if err != nil {
-				return err
-			}
-			e.ModTime, e.Unsynced = modTime, layout.Boot()
-			if c.o.sync == SyncCommit {
-				e.Unsynced = ""
-			}
-			return nil
-		})
-	})
-	if err != nil {
+	if err := c.layout.Update(c.ctx, record); err != nil {
 		return fmt.Errorf("commit %s: %w", h, err)
 	}
 	if c.o.sync == SyncCommit {
@@ -148,6 +128,23 @@ func (c *Cache) commit(in *layout.Ingest, h v1.Hash, record func(*layout.Tx, kee
 		c.syncer.add(h)
 	}
 	c.compact()
+	return nil
+}
+
+// place brings an ingest's bytes to their place, unless good ones are there,
+// and notes in the entry when it did.
+func (c *Cache) place(tx *layout.Tx, in *layout.Ingest, e *index.Entry) error {
+	if size, modTime, err := c.layout.StatBlob(e.Digest); err == nil && !c.suspect(*e, size, modTime) {
+		return nil
+	}
+	modTime, err := tx.Commit(in, e.Digest)
+	if err != nil {
+		return err
+	}
+	e.ModTime, e.Unsynced = modTime, layout.Boot()
+	if c.o.sync == SyncCommit {
+		e.Unsynced = ""
+	}
 	return nil
 }
 

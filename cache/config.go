@@ -73,17 +73,8 @@ func (l *layer) filling(h v1.Hash) config {
 		return l.c.commitBlob(in, blobFacts{digest: got, size: n, mediaType: l.mediaType(), claim: l.claimed()})
 	})
 	cfg.Size = l.size()
-	cfg.Open = func(context.Context) (io.ReadCloser, error) {
-		l.c.count.fills.Add(1)
-		rc, err := l.inner.Compressed()
-		if err != nil {
-			return nil, err
-		}
-		return l.c.counted(rc), nil
-	}
-	cfg.Check = func(sum []byte, n int64) error {
-		return expect{digest: h, size: l.size()}.check(sumHash(h.Algorithm, sum), n)
-	}
+	cfg.Open = l.c.opening(l.inner.Compressed)
+	cfg.Check = expect{digest: h, size: l.size()}.checkSum
 	return cfg
 }
 
@@ -92,17 +83,8 @@ func (l *layer) fillingTar(diffID v1.Hash) config {
 	cfg := l.c.writing(diffID.Algorithm, func(in *layout.Ingest, got v1.Hash, n int64) error {
 		return l.c.commitTar(in, tarFacts{diffID: got, size: n, mediaType: compression.Uncompressed(l.mediaType())})
 	})
-	cfg.Open = func(context.Context) (io.ReadCloser, error) {
-		l.c.count.fills.Add(1)
-		rc, err := l.inner.Uncompressed()
-		if err != nil {
-			return nil, err
-		}
-		return l.c.counted(rc), nil
-	}
-	cfg.Check = func(sum []byte, n int64) error {
-		return expect{digest: diffID, size: -1}.check(sumHash(diffID.Algorithm, sum), n)
-	}
+	cfg.Open = l.c.opening(l.inner.Uncompressed)
+	cfg.Check = expect{digest: diffID, size: -1}.checkSum
 	return cfg
 }
 
@@ -159,9 +141,7 @@ func (c *Cache) recompress(e index.Entry) bool {
 		cfg.Slots = c.decompressSlots
 		cfg.Size = e.Size
 		cfg.Open = func(context.Context) (io.ReadCloser, error) { return c.compress(tar, settings) }
-		cfg.Check = func(sum []byte, n int64) error {
-			return expect{digest: e.Digest, size: e.Size}.check(sumHash(e.Digest.Algorithm, sum), n)
-		}
+		cfg.Check = expect{digest: e.Digest, size: e.Size}.checkSum
 		return cfg
 	})
 	if errors.Is(err, errChanged) {
@@ -219,6 +199,18 @@ func (l *layer) claimed() v1.Hash {
 		return h
 	}
 	return v1.Hash{}
+}
+
+// opening opens an origin to fill from.
+func (c *Cache) opening(open func() (io.ReadCloser, error)) func(context.Context) (io.ReadCloser, error) {
+	return func(context.Context) (io.ReadCloser, error) {
+		c.count.fills.Add(1)
+		rc, err := open()
+		if err != nil {
+			return nil, err
+		}
+		return c.counted(rc), nil
+	}
 }
 
 // counted counts what is read from an origin.

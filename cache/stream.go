@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"context"
 	"errors"
 	"io"
 
@@ -69,14 +68,7 @@ func (l *layer) streaming() config {
 		return l.c.commitBlob(in, f)
 	})
 	cfg.Once = true
-	cfg.Open = func(context.Context) (io.ReadCloser, error) {
-		l.c.count.fills.Add(1)
-		rc, err := l.inner.Compressed()
-		if err != nil {
-			return nil, err
-		}
-		return l.c.counted(rc), nil
-	}
+	cfg.Open = l.c.opening(l.inner.Compressed)
 	cfg.Check = func(sum []byte, _ int64) error {
 		got := sumHash(alg, sum)
 		if want, err := l.inner.Digest(); err == nil && want != got {

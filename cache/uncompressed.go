@@ -48,7 +48,7 @@ func (l *layer) uncompressed(h v1.Hash) (io.ReadCloser, error) {
 	if l.c.layout.Valid(want) {
 		alg = want.Algorithm
 	}
-	check := func(sum []byte, _ int64) error { return expect{digest: want, size: -1}.check(sumHash(alg, sum), -1) }
+	check := expect{digest: want, size: -1}.checkSum
 	again := func() (io.ReadCloser, error) { return l.decompressing(h, alg, check) }
 	for {
 		changed := l.c.catalog.watch(h, want)
@@ -95,9 +95,7 @@ func (l *layer) openTar(diffID, h v1.Hash) io.ReadCloser {
 		return nil
 	}
 	return l.c.openHit(tar, func() (io.ReadCloser, error) {
-		return l.decompressing(h, diffID.Algorithm, func(sum []byte, _ int64) error {
-			return expect{digest: diffID, size: -1}.check(sumHash(diffID.Algorithm, sum), -1)
-		})
+		return l.decompressing(h, diffID.Algorithm, expect{digest: diffID, size: -1}.checkSum)
 	})
 }
 

@@ -25,13 +25,20 @@ func (e expect) check(got v1.Hash, size int64) error {
 	return nil
 }
 
+// checkSum is check for the sum of a hash of the digest's algorithm, or of
+// sha256 if no digest is expected.
+func (e expect) checkSum(sum []byte, size int64) error {
+	alg := e.digest.Algorithm
+	if alg == "" {
+		alg = "sha256"
+	}
+	return e.check(sumHash(alg, sum), size)
+}
+
 // verified returns a reader that gives EOF only after what it read was as
 // expected.
 func verified(rc io.ReadCloser, e expect) io.ReadCloser {
-	alg := e.digest.Algorithm
-	return &verifier{ReadCloser: rc, h: newHash(alg), size: e.size, check: func(sum []byte, n int64) error {
-		return e.check(sumHash(alg, sum), n)
-	}}
+	return &verifier{ReadCloser: rc, h: newHash(e.digest.Algorithm), size: e.size, check: e.checkSum}
 }
 
 // A verifier checks what it has read before it gives EOF, and when it has

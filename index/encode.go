@@ -19,11 +19,7 @@ import (
 // each descriptor has a line of its own, other tools' first.
 func (c *Catalog) Encode(w io.Writer, folded string) error {
 	bw := bufio.NewWriterSize(w, 64<<10)
-	head, err := c.head(folded)
-	if err != nil {
-		return err
-	}
-	bw.Write(head)
+	bw.Write(c.head(folded))
 	sep := "\n"
 	for _, raw := range c.foreign {
 		bw.WriteString(sep)
@@ -35,10 +31,7 @@ func (c *Catalog) Encode(w io.Writer, folded string) error {
 		if !c.nodes[i].listed {
 			continue
 		}
-		line, err = appendDescriptor(line[:0], c.entry(ref(i)), c.extras[ref(i)])
-		if err != nil {
-			return err
-		}
+		line = appendDescriptor(line[:0], c.entry(ref(i)), c.extras[ref(i)])
 		bw.WriteString(sep)
 		bw.Write(line)
 		sep = ",\n"
@@ -47,46 +40,41 @@ func (c *Catalog) Encode(w io.Writer, folded string) error {
 	return bw.Flush()
 }
 
-func (c *Catalog) head(folded string) ([]byte, error) {
-	notes := maps.Clone(c.notes)
-	if notes == nil {
-		notes = map[string]string{}
+func (c *Catalog) head(folded string) []byte {
+	b := []byte(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","annotations":{"` + ocicache.AnnotationFolded + `":`)
+	b = appendString(b, folded)
+	b = appendNotes(b, c.notes)
+	b = append(b, '}')
+	b = appendFields(b, c.top)
+	return append(b, `,"manifests":[`...)
+}
+
+// appendNotes appends annotations of other tools, each after a comma.
+func appendNotes(b []byte, notes map[string]string) []byte {
+	for _, key := range slices.Sorted(maps.Keys(notes)) {
+		b = append(b, ',')
+		b = appendString(b, key)
+		b = append(b, ':')
+		b = appendString(b, notes[key])
 	}
-	notes[ocicache.AnnotationFolded] = folded
-	annotations, err := json.Marshal(notes)
-	if err != nil {
-		return nil, err
-	}
-	b := []byte(`{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","annotations":`)
-	b = append(b, annotations...)
-	if b, err = appendFields(b, c.top); err != nil {
-		return nil, err
-	}
-	return append(b, `,"manifests":[`...), nil
+	return b
 }
 
 // appendFields appends fields of other tools, each after a comma.
-func appendFields(b []byte, fields map[string]json.RawMessage) ([]byte, error) {
+func appendFields(b []byte, fields map[string]json.RawMessage) []byte {
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		key, err := json.Marshal(name)
-		if err != nil {
-			return nil, err
-		}
 		b = append(b, ',')
-		b = append(b, key...)
+		b = appendString(b, name)
 		b = append(b, ':')
 		b = append(b, fields[name]...)
 	}
-	return b, nil
+	return b
 }
 
 // PutRecord returns the journal record that makes e the entry of its digest.
 func PutRecord(e Entry) []byte {
 	b := append(make([]byte, 0, 512), `{"put":`...)
-	b, err := appendDescriptor(b, e, nil)
-	if err != nil {
-		panic(err) // only other tools' fields can fail, and there are none
-	}
+	b = appendDescriptor(b, e, nil)
 	return append(b, '}')
 }
 
@@ -97,7 +85,7 @@ func DeleteRecord(h v1.Hash) []byte {
 }
 
 // appendDescriptor appends e as a descriptor, with what other tools added.
-func appendDescriptor(b []byte, e Entry, x *extra) ([]byte, error) {
+func appendDescriptor(b []byte, e Entry, x *extra) []byte {
 	b = append(b, `{"mediaType":`...)
 	b = appendString(b, e.MediaType)
 	b = append(b, `,"size":`...)
@@ -147,17 +135,12 @@ func appendDescriptor(b []byte, e Entry, x *extra) ([]byte, error) {
 		b = appendString(b, e.Unsynced)
 	}
 	if x == nil {
-		return append(b, "}}"...), nil
+		return append(b, "}}"...)
 	}
-	for _, key := range slices.Sorted(maps.Keys(x.notes)) {
-		b = append(b, ',')
-		b = appendString(b, key)
-		b = append(b, ':')
-		b = appendString(b, x.notes[key])
-	}
+	b = appendNotes(b, x.notes)
 	b = append(b, '}')
-	b, err := appendFields(b, x.fields)
-	return append(b, '}'), err
+	b = appendFields(b, x.fields)
+	return append(b, '}')
 }
 
 func appendHash(b []byte, h v1.Hash) []byte {
