@@ -40,7 +40,8 @@ const (
 	AnnotationModTime = "dev.ggcr.cache.mtime"
 
 	// AnnotationUnsynced says that the blob was not yet synced to stable
-	// storage; its value names the boot under which it was written.
+	// storage. Its value names the boot under which it was written, after
+	// "failed:" if a sync of it failed under that boot.
 	AnnotationUnsynced = "dev.ggcr.cache.unsynced"
 
 	// AnnotationFolded, on the index itself, is the last journal record that

@@ -46,7 +46,7 @@ type Entry struct {
 	Codec    string // reproduces the blob from the tar; "" unless we made it
 	Created  int64  // in seconds since the Unix epoch
 	ModTime  int64  // of the file when last verified, in nanoseconds; 0: none that can be relied on
-	Unsynced string // the boot under which it was written and not synced; "": synced
+	Unsynced string // as the annotation has it; "": synced
 }
 
 // A Catalog holds what index.json and the journal say. The zero value is not
