@@ -112,7 +112,7 @@ func (c *Cache) Flush() error {
 // [ErrClosed]. It returns an error that names what would not stop. Readers of
 // what is on disk already can be read on. Closing twice is harmless.
 func (c *Cache) Close() error {
-	if !c.fills.close() {
+	if !c.fills.close(closedError{}) {
 		return nil
 	}
 	var errs []error

@@ -68,19 +68,19 @@ func (l *layer) compressedHit(h v1.Hash) (io.ReadCloser, error) {
 	if !ok {
 		return nil, nil
 	}
-	if l.from.desc != nil && l.from.desc.Size != e.Size && l.c.present(e) {
-		return nil, &SizeMismatchError{Digest: h, Want: l.from.desc.Size, Got: e.Size}
+	hit := l.c.openHit(e, l.compressedAgain())
+	if hit == nil && l.c.recompress(e) {
+		if e, ok = l.c.catalog.get(h); ok {
+			hit = l.c.openHit(e, l.compressedAgain())
+		}
 	}
-	if rc := l.c.openHit(e, l.compressedAgain()); rc != nil {
-		return rc, nil
-	}
-	if !l.c.recompress(e) {
+	if hit == nil {
 		return nil, nil
 	}
-	if e, ok = l.c.catalog.get(h); !ok {
-		return nil, nil
+	if err := (expect{size: l.size()}).check(h, hit.blob.Size); err != nil {
+		return nil, errors.Join(err, hit.Close())
 	}
-	return l.c.openHit(e, l.compressedAgain()), nil
+	return hit, nil
 }
 
 // compressedAgain returns what reads the origin past the cache, verified;

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -50,7 +51,11 @@ func (c *Cache) fillAll(ctx context.Context, layers []v1.Layer, forms ...formOf)
 				if n > 0 && isUncompressed(l) {
 					break // it would be computed
 				}
-				if err := c.fillOne(ctx, c.Layer(l), form, lp); err != nil {
+				err := c.fillOne(ctx, c.Layer(l), form, lp)
+				if errors.Is(err, errNotKept) { // it may have joined a fill that failed for what another image says
+					err = c.fillOne(ctx, c.Layer(l), form, lp)
+				}
+				if err != nil {
 					return fmt.Errorf("cache: fill: %w", err)
 				}
 			}
@@ -68,7 +73,7 @@ func (c *Cache) fillOne(ctx context.Context, l v1.Layer, form formOf, lp *layerP
 		h, _ := l.Digest()
 		return fmt.Errorf("%s is not there: %w", h, ErrReadOnly)
 	}
-	rc, err := form(l)
+	rc, err := openContext(ctx, func() (io.ReadCloser, error) { return form(l) })
 	if err != nil {
 		return err
 	}
@@ -86,9 +91,36 @@ func (c *Cache) fillOne(ctx context.Context, l v1.Layer, form formOf, lp *layerP
 	}
 	if !c.holds(l) {
 		h, _ := l.Digest()
-		return fmt.Errorf("%s was read, and could not be kept", h)
+		return fmt.Errorf("%s: %w", h, errNotKept)
 	}
 	return nil
+}
+
+var errNotKept = errors.New("the layer was read, and could not be kept")
+
+// openContext opens, and does not wait for it longer than ctx lasts: ggcr's
+// interfaces take no context. What opens later is closed.
+func openContext(ctx context.Context, open func() (io.ReadCloser, error)) (io.ReadCloser, error) {
+	type result struct {
+		rc  io.ReadCloser
+		err error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		rc, err := open()
+		opened <- result{rc, err}
+	}()
+	select {
+	case r := <-opened:
+		return r.rc, r.err
+	case <-ctx.Done():
+		go func() {
+			if r := <-opened; r.err == nil {
+				_ = r.rc.Close()
+			}
+		}()
+		return nil, context.Cause(ctx)
+	}
 }
 
 // holds reports whether the bytes of a layer are in the cache: the blob, or
@@ -177,7 +209,11 @@ func (lp *layerProgress) done(l v1.Layer) {
 	}
 }
 
+// end has the last report made. It does not wait for a callback that hangs.
 func (p *progress) end() {
 	close(p.stop)
-	<-p.ended
+	select {
+	case <-p.ended:
+	case <-time.After(time.Second):
+	}
 }

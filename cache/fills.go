@@ -104,14 +104,18 @@ func (fs *fills) done() {
 	}
 }
 
-// close lets no fill start any more. It reports false if that was so before.
-func (fs *fills) close() bool {
+// close lets no fill start any more, and stops those that nobody has read. It
+// reports false if that was so before.
+func (fs *fills) close(cause error) bool {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if fs.closed {
 		return false
 	}
 	fs.closed = true
+	for _, f := range fs.m {
+		f.StopUnread(cause)
+	}
 	return true
 }
 

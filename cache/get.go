@@ -132,22 +132,27 @@ func (c *Cache) resolve(diffID v1.Hash) (v1.Hash, error) {
 }
 
 // confirm verifies a claimed pair by decompressing the blob, and reports
-// whether it holds. Either way the catalog knows from then on.
+// whether it holds. Either way the catalog knows from then on, and if it can
+// record nothing, this process does.
 func (c *Cache) confirm(v index.Entry, diffID v1.Hash) bool {
+	pair := [2]v1.Hash{v.Digest, diffID}
+	if holds, ok := c.checks.pairs.Load(pair); ok {
+		return holds.(bool)
+	}
 	if !c.present(v) {
 		return false
 	}
-	l := &layer{c: c, digest: v.Digest}
+	l := &layer{c: c, digest: v.Digest, diffID: diffID}
 	rc, err := l.Uncompressed()
 	if err != nil {
 		return false
 	}
 	defer rc.Close()
-	if _, err := io.Copy(io.Discard, rc); err != nil {
-		return false
+	_, err = io.Copy(io.Discard, rc)
+	if c.o.readOnly {
+		c.checks.pairs.Store(pair, err == nil)
 	}
-	now, ok := c.catalog.get(v.Digest)
-	return ok && now.Pair == index.Verified && now.DiffID == diffID
+	return err == nil
 }
 
 // Digest implements v1.Layer.

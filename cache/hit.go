@@ -1,29 +1,35 @@
 package cache
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"sync"
 
 	"github.com/ocicache/ocicache/layout"
 )
 
 // A hit reads a blob at file speed. It also is an io.WriterTo, an
 // io.ReaderAt and an io.Seeker. A blob that cannot be read to its end is
-// read on from the origin, if there is one.
+// read on from the origin, if there is one, unless Seek was called. Close may
+// be called while another goroutine reads.
 type hit struct {
 	c     *Cache
 	blob  *layout.Blob
 	off   int64
-	again func() (io.ReadCloser, error) // may be nil
-	own   io.ReadCloser                 // the origin, once the blob failed
+	again func() (io.ReadCloser, error) // nil: there is no origin, or Seek was called
+
+	mu     sync.Mutex
+	closed bool          // guarded by mu
+	own    io.ReadCloser // guarded by mu: the origin, once the blob failed
 }
 
 // Read implements io.Reader.
 func (h *hit) Read(p []byte) (int, error) {
-	if h.own != nil {
-		return h.own.Read(p)
+	if own := h.origin(); own != nil {
+		return own.Read(p)
 	}
 	n, err := h.blob.Read(p)
 	h.off += int64(n)
@@ -34,17 +40,23 @@ func (h *hit) Read(p []byte) (int, error) {
 	if err := h.ended(err); err != nil {
 		return 0, err
 	}
-	return h.own.Read(p)
+	return h.origin().Read(p)
+}
+
+func (h *hit) origin() io.ReadCloser {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.own
 }
 
 // ended handles the end of the blob: EOF if it is where it should be. Else
 // it returns nil after it has gone over to the origin.
 func (h *hit) ended(err error) error {
-	if err == io.EOF && h.off == h.blob.Size {
-		return io.EOF
-	}
-	if err == io.EOF {
-		err = fmt.Errorf("%w: the file ends at %d of %d bytes", io.ErrUnexpectedEOF, h.off, h.blob.Size)
+	switch {
+	case errors.Is(err, fs.ErrClosed), err == io.EOF && h.off >= h.blob.Size:
+		return err
+	case err == io.EOF:
+		err = fmt.Errorf("%w: %s ends at %d of %d bytes", io.ErrUnexpectedEOF, h.blob.Name(), h.off, h.blob.Size)
 	}
 	h.c.o.log.Warn("cannot read a blob to its end", "file", h.blob.Name(), "err", err)
 	if h.again == nil {
@@ -55,10 +67,34 @@ func (h *hit) ended(err error) error {
 	if aerr != nil {
 		return aerr
 	}
-	if _, aerr := io.CopyN(io.Discard, own, h.off); aerr != nil {
-		return errors.Join(aerr, own.Close())
+	if cerr := h.skip(own); cerr != nil {
+		return errors.Join(err, cerr, own.Close())
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return errors.Join(fs.ErrClosed, own.Close())
 	}
 	h.own = own
+	return nil
+}
+
+// skip reads from the origin what was delivered already. That cannot be taken
+// back, so what the blob still has of it must be the same: it may have been
+// written in place.
+func (h *hit) skip(own io.Reader) error {
+	theirs, ours := make([]byte, 64<<10), make([]byte, 64<<10)
+	for at := int64(0); at < h.off; {
+		n, err := io.ReadFull(own, theirs[:min(int64(len(theirs)), h.off-at)])
+		if err != nil {
+			return err
+		}
+		m, _ := h.blob.ReadAt(ours[:n], at) // what cannot be read any more cannot be compared
+		if !bytes.Equal(theirs[:m], ours[:m]) {
+			return fmt.Errorf("%w: %s was changed while it was read", ErrCorrupt, h.blob.Name())
+		}
+		at += int64(n)
+	}
 	return nil
 }
 
@@ -66,7 +102,7 @@ func (h *hit) ended(err error) error {
 // a file.
 func (h *hit) WriteTo(w io.Writer) (int64, error) {
 	var n int64
-	if h.own == nil {
+	if h.origin() == nil {
 		var err error
 		n, err = h.blob.WriteTo(w)
 		h.off += n
@@ -82,7 +118,7 @@ func (h *hit) WriteTo(w io.Writer) (int64, error) {
 			return n, err
 		}
 	}
-	m, err := io.Copy(w, h.own)
+	m, err := io.Copy(w, h.origin())
 	return n + m, err
 }
 
@@ -93,36 +129,42 @@ func isReadError(err error) bool {
 	return errors.As(err, &perr) && perr.Op == "read"
 }
 
-// ReadAt implements io.ReaderAt.
+// ReadAt implements io.ReaderAt. It does not fall back on the origin.
 func (h *hit) ReadAt(p []byte, off int64) (int, error) {
 	n, err := h.blob.ReadAt(p, off)
 	h.c.count.bytesSaved.Add(int64(n))
+	if err == io.EOF && off+int64(n) < h.blob.Size {
+		err = fmt.Errorf("%w: %s ends at %d of %d bytes", io.ErrUnexpectedEOF, h.blob.Name(), off+int64(n), h.blob.Size)
+	}
 	return n, err
 }
 
-// Seek implements io.Seeker.
+// Seek implements io.Seeker. From then on, what the blob does not have is an
+// error: what the origin has cannot be compared with it.
 func (h *hit) Seek(offset int64, whence int) (int64, error) {
+	if h.origin() != nil {
+		return 0, fmt.Errorf("cache: seek in %s: it is being read from its origin", h.blob.Name())
+	}
 	off, err := h.blob.Seek(offset, whence)
-	if err != nil {
-		return off, err
+	if err == nil {
+		h.off, h.again = off, nil
 	}
-	h.off = off
-	if h.own == nil {
-		return off, nil
-	}
-	err = h.own.Close()
-	h.own = nil
 	return off, err
 }
 
 // Close implements io.Closer. Closing twice is harmless.
 func (h *hit) Close() error {
-	err := h.blob.Close()
-	if errors.Is(err, fs.ErrClosed) {
-		err = nil
+	h.mu.Lock()
+	own := h.own
+	already := h.closed
+	h.closed = true
+	h.mu.Unlock()
+	if already {
+		return nil
 	}
-	if h.own != nil {
-		err = errors.Join(err, h.own.Close())
+	err := h.blob.Close()
+	if own != nil {
+		err = errors.Join(err, own.Close())
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"sync"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
@@ -21,8 +22,9 @@ type image struct {
 	v1.Image
 	c *Cache
 
-	mu     sync.Mutex
-	claims []v1.Hash // guarded by mu: of the layers in order; nil until known
+	mu      sync.Mutex
+	claims  []v1.Hash     // guarded by mu: of the layers in order; nil until known
+	getting chan struct{} // guarded by mu: closed when the config was got or not; nil if nobody gets it
 }
 
 // Layers implements v1.Image.
@@ -52,29 +54,59 @@ func (i *image) origin(m *v1.Manifest, l v1.Layer, n int) origin {
 	return origin{desc: &m.Layers[n], claim: func() v1.Hash { return i.claim(n) }}
 }
 
+// claimPatience is how long a read waits for the image's config, which it
+// could do without.
+const claimPatience = 5 * time.Second
+
 // claim returns the diffID that the config gives the n-th layer, zero if it
-// gives none, as of an artifact's.
+// gives none, as of an artifact's, or cannot be had.
 func (i *image) claim(n int) v1.Hash {
-	i.mu.Lock()
-	claims := i.claims
-	i.mu.Unlock()
-	if claims == nil {
-		cf, err := i.ConfigFile() // over the network, the first time
-		if err != nil {
-			return v1.Hash{} // it may be had the next time
-		}
-		claims = []v1.Hash{}
-		if m, err := i.Manifest(); err == nil && len(m.Layers) == len(cf.RootFS.DiffIDs) {
-			claims = cf.RootFS.DiffIDs
-		}
-		i.mu.Lock()
-		i.claims = claims
-		i.mu.Unlock()
+	select {
+	case <-i.getClaims():
+	case <-time.After(claimPatience):
 	}
-	if n >= len(claims) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if n >= len(i.claims) {
 		return v1.Hash{}
 	}
-	return claims[n]
+	return i.claims[n]
+}
+
+// getClaims gets the config, over the network the first time. If that fails
+// it is tried again the next time.
+func (i *image) getClaims() (done <-chan struct{}) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.getting != nil {
+		return i.getting
+	}
+	got := make(chan struct{})
+	i.getting = got
+	go func() {
+		defer close(got)
+		claims := i.readClaims()
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.claims = claims
+		if claims == nil {
+			i.getting = nil
+		}
+	}()
+	return got
+}
+
+// readClaims returns the diffIDs in the config, none if they do not fit the
+// layers, nil if the config cannot be had.
+func (i *image) readClaims() []v1.Hash {
+	cf, err := i.ConfigFile()
+	if err != nil {
+		return nil
+	}
+	if m, err := i.Manifest(); err == nil && len(m.Layers) == len(cf.RootFS.DiffIDs) {
+		return cf.RootFS.DiffIDs
+	}
+	return []v1.Hash{}
 }
 
 // LayerByDigest implements v1.Image.
@@ -82,6 +114,9 @@ func (i *image) LayerByDigest(h v1.Hash) (v1.Layer, error) {
 	l, err := i.Image.LayerByDigest(h)
 	if err != nil {
 		return nil, err
+	}
+	if m, err := i.Manifest(); err == nil && m.Config.Digest == h {
+		return l, nil // the config stays the image's own
 	}
 	return i.c.wrap(l, i.find(l, func(d v1.Hash, _ int) bool { return d == h })), nil
 }

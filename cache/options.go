@@ -92,8 +92,8 @@ func WithoutTar() Option { return func(o *options) { o.keepTar = false } }
 // Reading more is [ErrTooLarge]. The default is 128 GiB.
 func WithMaxUncompressed(bytes int64) Option { return func(o *options) { o.maxUncompressed = bytes } }
 
-// WithMaxFills limits how many origins are read at a time. Further ones wait.
-// The default is 16.
+// WithMaxFills limits how many origins are read at a time. Further ones wait,
+// ten seconds at most: an origin may wait for another. The default is 16.
 func WithMaxFills(n int) Option { return func(o *options) { o.maxFills = max(n, 1) } }
 
 // WithMinFree stops filling, not reading, when less than so many bytes are
@@ -109,6 +109,7 @@ func WithCloseTimeout(d time.Duration) Option { return func(o *options) { o.clos
 func WithLockTimeout(d time.Duration) Option { return func(o *options) { o.lockTimeout = d } }
 
 // WithProgress calls f as [Cache.Fill] and [Cache.FillUncompressed] go on,
-// and once before they return, from a goroutine that each of them has for it:
-// a slow f gets fewer calls and slows no fill down.
+// and once before they return, if that takes f less than a second. Each of
+// them calls it from a goroutine of its own: a slow f gets fewer calls and
+// slows no fill down.
 func WithProgress(f func(Progress)) Option { return func(o *options) { o.progress = f } }

@@ -22,7 +22,7 @@ func (c *Cache) read(key fillKey, changed func() bool, start func() config, o fi
 		if err != nil {
 			return nil, fmt.Errorf("cache: read %s: %w", key.of, err)
 		}
-		err = ref.Opened()
+		err = ref.Opened(!started)
 		if err == nil {
 			c.countMiss(key)
 			o.Own = started
@@ -61,7 +61,7 @@ func (c *Cache) decompress(src io.ReadCloser, name string) *decompressor {
 // openHit opens the bytes of an entry. It returns nil if they are not there,
 // or not what they should be: a miss. Again is what else the bytes can be had
 // from, should reading fail.
-func (c *Cache) openHit(e index.Entry, again func() (io.ReadCloser, error)) io.ReadCloser {
+func (c *Cache) openHit(e index.Entry, again func() (io.ReadCloser, error)) *hit {
 	b, err := c.openBlob(e)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {

@@ -30,7 +30,7 @@ func (l *layer) streamCompressed() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := ref.Opened(); err != nil {
+	if err := ref.Opened(false); err != nil {
 		ref.Leave()
 		var oerr *fill.OriginError
 		if errors.As(err, &oerr) {

@@ -17,6 +17,7 @@ import (
 type checks struct {
 	under  singleflight.Group // by digest
 	passed sync.Map           // v1.Hash to stamp: good, and perhaps not recorded as such
+	pairs  sync.Map           // [2]v1.Hash, digest and diffID, to bool: whether they were found to be a pair, likewise
 	failed sync.Map           // v1.Hash to stamp: bad, and not put aside, since the cache is read-only
 }
 

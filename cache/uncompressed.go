@@ -66,37 +66,28 @@ func (l *layer) uncompressed(h v1.Hash) (io.ReadCloser, error) {
 	}
 }
 
-// uncompressedHit returns the tar if it is in the cache: that of the diffID
-// which the digest is verified to have, else that of the one it should have.
+// uncompressedHit returns the tar if it is in the cache, and the digest is
+// verified to have its diffID. What an image claims decides nothing: its blob
+// is decompressed to see.
 func (l *layer) uncompressedHit(h, want v1.Hash) (io.ReadCloser, error) {
 	e, known := l.c.entry(h)
-	diffID := want
-	if known && e.Pair == index.Verified {
-		diffID = e.DiffID
-	}
-	if want != (v1.Hash{}) && want.Algorithm == diffID.Algorithm && want != diffID {
-		return nil, &DigestMismatchError{Want: want, Got: diffID}
-	}
-	if diffID != (v1.Hash{}) {
-		if rc := l.openTar(diffID, h); rc != nil {
-			return rc, nil
+	if known && e.Pair == index.Verified && (want == v1.Hash{} || want.Algorithm == e.DiffID.Algorithm) {
+		if err := (expect{digest: want, size: -1}).check(e.DiffID, -1); err != nil {
+			return nil, err
+		}
+		if tar, ok := l.c.entry(e.DiffID); ok {
+			hit := l.c.openHit(tar, func() (io.ReadCloser, error) {
+				return l.decompressing(h, e.DiffID.Algorithm, expect{digest: e.DiffID, size: -1}.checkSum)
+			})
+			if hit != nil {
+				return hit, nil
+			}
 		}
 	}
 	if l.inner == nil && (!known || !l.c.readable(e)) {
 		return nil, fmt.Errorf("cache: uncompressed: %w", notFound(h))
 	}
 	return nil, nil
-}
-
-// openTar opens the uncompressed form of digest h if it is in the cache.
-func (l *layer) openTar(diffID, h v1.Hash) io.ReadCloser {
-	tar, ok := l.c.entry(diffID)
-	if !ok {
-		return nil
-	}
-	return l.c.openHit(tar, func() (io.ReadCloser, error) {
-		return l.decompressing(h, diffID.Algorithm, expect{digest: diffID, size: -1}.checkSum)
-	})
 }
 
 // decompressing decompresses for one reader, and keeps nothing but the pair.

@@ -87,17 +87,24 @@ func (l *Layout) blobDir(h v1.Hash) (*os.Root, error) {
 // makeBlobDir makes the directory that the blob of h belongs in, also if
 // another tool removed the one that is open.
 func (l *Layout) makeBlobDir(h v1.Hash) error {
-	alg := l.algs[h.Algorithm]
-	alg.mu.Lock()
-	if alg.root != nil {
-		_ = alg.root.Close()
-		alg.root = nil
-	}
-	alg.mu.Unlock()
+	l.forgetBlobDir(h)
 	if err := l.root.MkdirAll(path.Join(ocispec.ImageBlobsDir, h.Algorithm), 0o755); err != nil {
 		return err
 	}
 	return l.syncDirs(ocispec.ImageBlobsDir, ".")
+}
+
+// forgetBlobDir closes the open directory of h: it is not, or no longer, the
+// one that has the name.
+func (l *Layout) forgetBlobDir(h v1.Hash) { l.algs[h.Algorithm].close() }
+
+func (a *algorithm) close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.root != nil {
+		a.root.Close()
+		a.root = nil
+	}
 }
 
 func blobPath(h v1.Hash) string { return path.Join(ocispec.ImageBlobsDir, h.Algorithm, h.Hex) }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -75,6 +76,7 @@ type Layout struct {
 
 	ingests *os.Root // ingestDir, opened once; nil if the layout is read-only
 
+	closed     atomic.Bool
 	checkpoint chan struct{} // held by this process's one checkpoint
 	writer     chan struct{} // held by this process's one writer
 
@@ -94,6 +96,10 @@ type algorithm struct {
 // file, is [ErrNotLayout] and left as it is. Read-only opening creates
 // nothing.
 func Open(dir string, opts Options) (*Layout, error) {
+	dir, err := filepath.Abs(dir) // locks are opened by path, whatever the working directory is by then
+	if err != nil {
+		return nil, err
+	}
 	if !opts.ReadOnly {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			if fi, serr := os.Stat(dir); serr == nil && !fi.IsDir() {
@@ -230,23 +236,24 @@ func (l *Layout) create() error {
 	return l.syncDirs(ocispec.ImageBlobsDir, stateDir, ".")
 }
 
-// Dir returns the directory's path as it was given to [Open].
+// Dir returns the directory's absolute path.
 func (l *Layout) Dir() string { return l.dir }
 
 // ReadOnly reports whether the layout was opened to be read only.
 func (l *Layout) ReadOnly() bool { return l.readOnly }
 
-// Close releases what the layout holds open. Blobs and ingests that callers
-// hold open stay theirs to close.
+// Close releases what the layout holds open, once the update and the
+// checkpoint under way have ended; later ones fail. Blobs and ingests that
+// callers hold open stay theirs to close.
 func (l *Layout) Close() error {
+	l.checkpoint <- struct{}{}
+	defer func() { <-l.checkpoint }()
+	l.writer <- struct{}{}
+	defer func() { <-l.writer }()
+	l.closed.Store(true)
 	l.log.close()
 	for _, alg := range l.algs {
-		alg.mu.Lock()
-		if alg.root != nil {
-			alg.root.Close()
-			alg.root = nil
-		}
-		alg.mu.Unlock()
+		alg.close()
 	}
 	if l.ingests != nil {
 		l.ingests.Close()

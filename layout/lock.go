@@ -3,6 +3,7 @@ package layout
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"time"
 
@@ -36,6 +37,9 @@ func (l *Layout) locked(ctx context.Context, token chan struct{}, name string, f
 		}
 	}
 	defer func() { <-token }()
+	if l.closed.Load() {
+		return fmt.Errorf("%s: %w", l.dir, fs.ErrClosed)
+	}
 
 	lock := flock.New(l.path(name))
 	defer lock.Close()

@@ -62,6 +62,10 @@ func (tx *Tx) Commit(in *Ingest, h v1.Hash) (modTime int64, err error) {
 	}
 	in.committed = true
 	_, modTime, err = tx.l.StatBlob(h)
+	if errors.Is(err, fs.ErrNotExist) { // another tool made the directory anew
+		tx.l.forgetBlobDir(h)
+		_, modTime, err = tx.l.StatBlob(h)
+	}
 	return modTime, err
 }
 

@@ -89,7 +89,7 @@ func TestCreateError(t *testing.T) {
 			r := newRig(content(40))
 			r.cfg.Create = func() (fill.File, error) { return nil, failure }
 			ref := r.start()
-			err := ref.Opened()
+			err := ref.Opened(false)
 			var oerr *fill.OriginError
 			if !errors.Is(err, failure) || errors.As(err, &oerr) {
 				t.Errorf("Opened: got %v (%T), want %v, not of the origin", err, err, failure)

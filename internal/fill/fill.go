@@ -182,10 +182,11 @@ func (f *Fill) awaitReader() error {
 // fill copies the origin into the file, hashes and checks it.
 func (f *Fill) fill() ([]byte, error) {
 	if !f.cfg.Lazy {
-		if err := f.cfg.Slots.acquire(f.ctx); err != nil {
+		release, err := f.cfg.Slots.acquire(f.ctx)
+		if err != nil {
 			return nil, err
 		}
-		defer f.cfg.Slots.release()
+		defer release()
 	}
 	file, err := f.cfg.Create()
 	if err != nil {
@@ -203,7 +204,7 @@ func (f *Fill) fill() ([]byte, error) {
 		return nil, &OriginError{err}
 	}
 	origin := &closeOnce{rc: rc}
-	defer origin.Close() // before the slot is released
+	defer origin.Close() // before the slot is given back, if that was taken first
 	stop := context.AfterFunc(f.ctx, func() { _ = origin.Close() })
 	defer stop()
 	f.mu.Lock()
@@ -214,10 +215,11 @@ func (f *Fill) fill() ([]byte, error) {
 		if err := f.awaitReader(); err != nil {
 			return nil, err
 		}
-		if err := f.cfg.Slots.acquire(f.ctx); err != nil {
+		release, err := f.cfg.Slots.acquire(f.ctx)
+		if err != nil {
 			return nil, err
 		}
-		defer f.cfg.Slots.release()
+		defer release()
 	}
 
 	h := startHasher(f.cfg.Hash)

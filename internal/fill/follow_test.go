@@ -107,7 +107,7 @@ func TestUnreadHoldsNoSlot(t *testing.T) {
 			r.cfg.Slots = slots
 			rigs = append(rigs, r)
 			ref := r.start()
-			if err := ref.Opened(); err != nil {
+			if err := ref.Opened(false); err != nil {
 				t.Fatal(err)
 			}
 			readers = append(readers, fill.NewReader(ref, fill.Options{Own: true}))

@@ -134,7 +134,7 @@ func TestOpenError(t *testing.T) {
 			joined := r.join(t)
 			close(opening)
 			var oerr *fill.OriginError
-			if err := ref.Opened(); !errors.As(err, &oerr) || oerr.Err != test.failure {
+			if err := ref.Opened(false); !errors.As(err, &oerr) || oerr.Err != test.failure {
 				t.Errorf("Opened: got %v, want %v of the origin", err, test.failure)
 			}
 			own := fill.NewReader(ref, fill.Options{Own: true, Again: r.again})

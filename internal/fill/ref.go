@@ -12,12 +12,24 @@ import (
 type Ref struct{ f *Fill }
 
 // Opened waits until the origin is open. It returns an [*OriginError] if it
-// could not be opened, another error if the fill came to an end before.
-func (r *Ref) Opened() error {
+// could not be opened, another error if the fill came to an end before. One
+// that joined the fill of another does not wait for ever: that one's origin
+// may wait for this one.
+func (r *Ref) Opened(joined bool) error {
 	f := r.f
+	late := false
+	if joined {
+		timer := time.AfterFunc(patience, func() {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			late = true
+			f.changed.Broadcast()
+		})
+		defer timer.Stop()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for !f.opened && !f.over && f.ctx.Err() == nil {
+	for !f.opened && !f.over && !late && f.ctx.Err() == nil {
 		f.changed.Wait()
 	}
 	switch {
@@ -25,9 +37,13 @@ func (r *Ref) Opened() error {
 		return nil
 	case f.over:
 		return f.err
+	case f.ctx.Err() != nil:
+		return context.Cause(f.ctx)
 	}
-	return context.Cause(f.ctx)
+	return errLate
 }
+
+var errLate = errors.New("another reader's origin does not open")
 
 // Wait waits until the fill is over, as a reader that wants all of it and
 // none of the bytes. It returns the fill's error, or the context's.
@@ -46,6 +62,15 @@ func (r *Ref) Wait(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.err
+}
+
+// StopUnread ends the fill, with a cause, if nobody has read yet.
+func (f *Fill) StopUnread(cause error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.wanted {
+		f.cancel(cause)
+	}
 }
 
 // want notes that somebody reads.

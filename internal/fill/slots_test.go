@@ -112,7 +112,7 @@ func TestLeaveWhileWaitingForSlot(t *testing.T) {
 			r.cfg.Slots = slots
 			ref := r.startIn(ctx)
 			opened := make(chan error)
-			go func() { opened <- ref.Opened() }()
+			go func() { opened <- ref.Opened(false) }()
 			synctest.Wait()
 			if stopped {
 				stop(fill.ErrStopped)
@@ -137,4 +137,28 @@ func TestLeaveWhileWaitingForSlot(t *testing.T) {
 			stop(nil)
 		})
 	}
+}
+
+// An origin may read through the cache itself, and so wait for a fill that
+// waits for the slot that it has.
+func TestSlotOfNestedOrigin(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		slots := fill.NewSlots(1)
+		outer, inner := newRig(content(100)), newRig(content(100))
+		inner.cfg.Slots, outer.cfg.Slots = slots, slots
+		open := outer.cfg.Open
+		outer.cfg.Open = func(ctx context.Context) (io.ReadCloser, error) {
+			rd := inner.own()
+			defer rd.Close()
+			inner.wantAll(t, rd, nil, 30)
+			return open(ctx)
+		}
+		rd := outer.own()
+		outer.wantAll(t, rd, nil, 30)
+		rd.Close()
+		for _, r := range []*rig{inner, outer} {
+			r.finish(t)
+			r.wantCommits(t, 1)
+		}
+	})
 }

@@ -87,7 +87,7 @@ func TestStopWhileOpening(t *testing.T) {
 			}
 			ref := r.startIn(ctx)
 			opened := make(chan error)
-			go func() { opened <- ref.Opened() }()
+			go func() { opened <- ref.Opened(false) }()
 			synctest.Wait()
 			stop(closedError{})
 			if err := <-opened; err != (closedError{}) {
