@@ -2,6 +2,7 @@ package fill_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync"
 	"testing"
@@ -160,5 +161,27 @@ func TestSlotOfNestedOrigin(t *testing.T) {
 			r.finish(t)
 			r.wantCommits(t, 1)
 		}
+	})
+}
+
+// One that joins a fill whose origin waits for the joiner itself goes its own
+// way after a while.
+func TestJoinedOriginNeverOpens(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		r := newRig(content(100))
+		open := r.cfg.Open
+		r.cfg.Open = func(ctx context.Context) (io.ReadCloser, error) {
+			ref := r.f.Join()
+			defer ref.Leave()
+			var oerr *fill.OriginError
+			if err := ref.Opened(true); err == nil || errors.As(err, &oerr) {
+				t.Errorf("got %v, want an error that is not the origin's", err)
+			}
+			return open(ctx)
+		}
+		rd := r.own()
+		r.wantAll(t, rd, nil, 30)
+		rd.Close()
+		r.finish(t)
 	})
 }
