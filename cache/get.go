@@ -79,54 +79,56 @@ type diffLayer struct {
 	diffID v1.Hash
 
 	mu       sync.Mutex
-	resolved *layer // guarded by mu
+	resolved v1.Layer // guarded by mu
 }
 
 // resolve returns the layer of the compressed form.
-func (d *diffLayer) resolve() (*layer, error) {
+func (d *diffLayer) resolve() (v1.Layer, error) {
 	d.mu.Lock()
 	l := d.resolved
 	d.mu.Unlock()
 	if l != nil {
 		return l, nil
 	}
-	h, err := d.c.resolve(d.diffID) // which may read all of the layer
+	l, err := d.c.resolve(d.diffID) // which may read all of the layer
 	if err != nil {
 		return nil, fmt.Errorf("cache: compressed form of %s: %w", d.diffID, err)
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.resolved == nil {
-		d.resolved = &layer{c: d.c, digest: h, diffID: d.diffID}
+		d.resolved = l
 	}
 	return d.resolved, nil
 }
 
-// resolve returns a digest that is verified to decompress to a diffID: one
-// whose bytes can be had before one that is only remembered. A claimed pair
-// is verified first, by decompressing the blob once. A layer that is known
-// only as a tar is compressed, and the pair recorded.
-func (c *Cache) resolve(diffID v1.Hash) (v1.Hash, error) {
-	remembered := v1.Hash{}
+// resolve returns a layer whose digest is verified to decompress to a diffID:
+// one whose bytes can be had before one that is only remembered. A claimed
+// pair is verified first, by decompressing the blob once. A layer that is
+// known only as a tar is compressed, and the pair recorded.
+func (c *Cache) resolve(diffID v1.Hash) (v1.Layer, error) {
+	var remembered v1.Layer
 	for _, v := range c.variants(diffID) {
-		switch {
-		case v.Pair == index.Claimed && !c.confirm(v, diffID):
+		if v.Pair == index.Claimed && !c.confirm(v, diffID) {
 			continue
-		case c.readable(v):
-			return v.Digest, nil
-		case remembered == v1.Hash{}:
-			remembered = v.Digest
+		}
+		l := &layer{c: c, digest: v.Digest, diffID: diffID}
+		if c.readable(v) {
+			return l, nil
+		}
+		if remembered == nil {
+			remembered = l
 		}
 	}
-	if remembered != (v1.Hash{}) {
+	if remembered != nil {
 		return remembered, nil
 	}
 	tar, ok := c.entry(diffID)
 	switch {
 	case !ok || !c.present(tar):
-		return v1.Hash{}, notFound(diffID)
+		return nil, notFound(diffID)
 	case tar.Variant != v1.Hash{}: // another tool has taken its descriptor out of the index
-		return tar.Variant, nil
+		return &layer{c: c, digest: tar.Variant, diffID: diffID}, nil
 	}
 	return c.pack(tar)
 }
@@ -216,10 +218,11 @@ func (d *diffLayer) Uncompressed() (io.ReadCloser, error) {
 // Exists is what partial.Exists asks for.
 func (d *diffLayer) Exists() (bool, error) { return d.c.get(d.diffID) != nil, nil }
 
-// pack compresses a tar with the configured codec and returns the digest.
-func (c *Cache) pack(tar index.Entry) (v1.Hash, error) {
+// pack compresses a tar with the configured codec. What cannot be kept is
+// compressed for each reader.
+func (c *Cache) pack(tar index.Entry) (v1.Layer, error) {
 	if c.o.readOnly {
-		return v1.Hash{}, fmt.Errorf("%w: %s is known only as a tar", ErrReadOnly, tar.Digest)
+		return c.packUnkept(tar)
 	}
 	key := fillKey{of: tar.Digest, form: packed, alg: "sha256"}
 	ref, _, err := c.fills.join(c.ctx, key, c.catalog.differs(tar), func() config { return c.packing(tar) })
@@ -227,11 +230,18 @@ func (c *Cache) pack(tar index.Entry) (v1.Hash, error) {
 		return c.resolve(tar.Digest)
 	}
 	if err != nil {
-		return v1.Hash{}, err
+		return nil, err
 	}
 	defer ref.Leave()
-	if err := ref.Wait(context.Background()); err != nil {
-		return v1.Hash{}, err
+	err = ref.Wait(context.Background())
+	if errors.Is(err, ErrClosed) {
+		return nil, err
 	}
-	return sumHash("sha256", ref.Sum()), nil
+	if err == nil {
+		h := sumHash("sha256", ref.Sum())
+		if e, ok := c.catalog.get(h); ok && c.present(e) {
+			return &layer{c: c, digest: h, diffID: tar.Digest}, nil
+		}
+	}
+	return c.packUnkept(tar)
 }

@@ -17,7 +17,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ggcrcache "github.com/google/go-containerregistry/pkg/v1/cache"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/ocicache/ocicache/cache"
 )
@@ -343,4 +345,32 @@ func TestLieOfBareLayer(t *testing.T) {
 		}
 	}
 	checkForms(t, mustGet(t, c, want.diffID()), want)
+}
+
+// A layer that is known only as a tar, in a cache that can keep nothing.
+func TestPackUnkept(t *testing.T) {
+	tar := makeTar(1, 100_000)
+	dir := t.TempDir()
+	c := openDir(t, dir)
+	built, err := partial.UncompressedToLayer(&tarLayer{tar: tar})
+	if err != nil {
+		t.Fatal(err)
+	}
+	readAll(t, c.Layer(built).Uncompressed)
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, opt := range []cache.Option{cache.WithMinFree(1 << 62), cache.WithReadOnly()} {
+		again := openDir(t, dir, opt)
+		l := mustGet(t, again, digestOf(tar))
+		blob := readAll(t, l.Compressed)
+		checkFacts(t, l, content{blob: blob, tar: tar, mediaType: types.OCILayer})
+		checkForms(t, l, content{blob: blob, tar: tar})
+		if err := again.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(blobs(t, dir)); n != 1 {
+		t.Errorf("%d blobs, want the tar", n)
+	}
 }
