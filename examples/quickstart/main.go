@@ -24,7 +24,7 @@ func main() {
 	defer reg.Close()
 	ref := must(name.ParseReference(reg.Host + "/demo/image"))
 	fmt.Println("Making an image of Go's own files, and pushing it …")
-	check(remote.Write(ref, must(demo.Image(120))))
+	check(remote.Write(ref, must(demo.Image(180))))
 
 	dir := filepath.Join(os.TempDir(), "ocicache-quickstart")
 	check(os.RemoveAll(dir))
