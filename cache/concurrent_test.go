@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -331,4 +332,41 @@ func TestOneGETSmall(t *testing.T) {
 			t.Fatalf("layer %d was opened %d times, want once", n, got)
 		}
 	}
+}
+
+// No more origins are read at a time than the option says.
+func TestMaxFills(t *testing.T) {
+	const limit = 2
+	c := open(t, cache.WithMaxFills(limit))
+	var reading, most atomic.Int64
+	var wg sync.WaitGroup
+	for n := range uint64(20) {
+		l := fake(makeLayer(n, 1000))
+		l.compressed = func() (io.ReadCloser, error) {
+			now := reading.Add(1)
+			for was := most.Load(); now > was && !most.CompareAndSwap(was, now); was = most.Load() {
+			}
+			time.Sleep(2 * time.Millisecond) // so that others would come in, if they could
+			return &leavingReader{bytes.NewReader(l.blob), &reading}, nil
+		}
+		wg.Go(func() {
+			if _, err := tryRead(c.Layer(l).Compressed); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if got := most.Load(); got > limit {
+		t.Errorf("%d origins were open at a time, want at most %d", got, limit)
+	}
+}
+
+type leavingReader struct {
+	io.Reader
+	reading *atomic.Int64
+}
+
+func (l *leavingReader) Close() error {
+	l.reading.Add(-1)
+	return nil
 }

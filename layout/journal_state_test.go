@@ -113,3 +113,45 @@ func replace(t testing.TB, path, content string) {
 		t.Fatal(err)
 	}
 }
+
+// Records that the index says it holds are not applied again; those behind
+// them are, and so are all of a journal of another generation.
+func TestFoldedRecordsAreSkipped(t *testing.T) {
+	for folded, want := range map[string][]string{
+		"":        {"a", "b", "c"},
+		"G:0":     {"a", "b", "c"},
+		"G:2":     {"c"},
+		"G:3":     {},
+		"other:2": {"a", "b", "c"},
+		"G:x":     {"a", "b", "c"},
+	} {
+		dir := t.TempDir()
+		h := open(t, dir)
+		if err := h.Close(); err != nil {
+			t.Fatal(err)
+		}
+		files := map[string]string{
+			"index.json":        `{"folded":"` + folded + `","names":[]}`,
+			".ocicache/journal": `{"version":1,"generation":"G","boot":""}` + "\n" + `{"n":1,"add":"a"}` + "\n" + `{"n":2,"add":"b"}` + "\n" + `{"n":3,"add":"c"}` + "\n",
+		}
+		for name, content := range files {
+			if err := os.WriteFile(filepath.Join(dir, filepath.FromSlash(name)), []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l, err := layout.Open(dir, layout.Options{ReadOnly: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &replica{}
+		if err := l.Load(r); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.state().Names; !slices.Equal(got, want) {
+			t.Errorf("folded %q: got %q, want %q", folded, got, want)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
