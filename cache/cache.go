@@ -190,16 +190,19 @@ func (c *Cache) compact() {
 // Delete removes a hash: its bytes, and what was known of it. Of a pair, the
 // other hash stays. A hash that is not known is [ErrNotFound]; the other
 // errors are [ErrReadOnly], [ErrClosed] and [ErrLocked]. Readers that have the
-// bytes open keep them.
+// bytes open keep them. So do images that another tool put into the layout, if
+// they reach the blob: then only the entry goes.
 func (c *Cache) Delete(h v1.Hash) error {
 	if c.fills.isClosed() {
 		return fmt.Errorf("cache: delete %s: %w", h, ErrClosed)
 	}
+	c.catchUp()
+	keep := c.othersReach(h)
 	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
 		if !c.catalog.known(h) {
 			return ErrNotFound
 		}
-		if err := tx.Append(index.DeleteRecord(h)); err != nil {
+		if err := tx.Append(index.DeleteRecord(h)); err != nil || keep {
 			return err
 		}
 		return tx.Trash(h)

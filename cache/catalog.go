@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"encoding/json"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -60,6 +61,12 @@ func (c *catalog) known(h v1.Hash) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.live.Known(h)
+}
+
+func (c *catalog) foreign() []json.RawMessage {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.live.ForeignDescriptors()
 }
 
 func (c *catalog) skipped() int {

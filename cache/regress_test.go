@@ -17,6 +17,9 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ggcrcache "github.com/google/go-containerregistry/pkg/v1/cache"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	ggcrlayout "github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -373,4 +376,40 @@ func TestPackUnkept(t *testing.T) {
 	if n := len(blobs(t, dir)); n != 1 {
 		t.Errorf("%d blobs, want the tar", n)
 	}
+}
+
+// Another tool put an image into the layout that has a layer of the cache.
+// Deleting the layer leaves the image whole.
+func TestDeleteKeepsOthersBlobs(t *testing.T) {
+	want, other := makeLayer(1, 3000), makeLayer(2, 3000)
+	dir := t.TempDir()
+	c := openDir(t, dir)
+	for _, l := range []content{want, other} {
+		checkForms(t, c.Layer(fake(l)), l)
+	}
+	if err := c.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	img := imageOf(t, fake(want))
+	idx := mutate.AppendManifests(empty.Index, mutate.IndexAddendum{Add: img}) // reached through an index
+	path, err := ggcrlayout.FromPath(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := path.AppendIndex(idx); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []content{want, other} {
+		if err := c.Delete(l.digest()); err != nil {
+			t.Fatal(err)
+		}
+		wantNotFound(t, c, l.digest())
+	}
+	if got := readFile(t, blobPath(dir, want.digest())); !bytes.Equal(got, want.blob) {
+		t.Error("the image's layer is gone")
+	}
+	if _, err := os.Stat(blobPath(dir, other.digest())); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the other layer is still there: %v", err)
+	}
+	checkForms(t, c.Layer(fake(want)), want)
 }

@@ -90,6 +90,10 @@ func (c *Catalog) Len() int { return c.listed }
 // Foreign returns the number of descriptors that other tools listed.
 func (c *Catalog) Foreign() int { return len(c.foreign) }
 
+// ForeignDescriptors returns the descriptors that other tools listed, as they
+// stand in index.json. They are not to be changed.
+func (c *Catalog) ForeignDescriptors() []json.RawMessage { return c.foreign }
+
 // Skipped returns how many journal records could not be read.
 func (c *Catalog) Skipped() int { return c.skipped }
 
