@@ -19,14 +19,17 @@ race:
 lint:
 	$(LINT) run ./...
 
-# go test fuzzes one target of one package at a time.
+# go test fuzzes one target of one package at a time. A run may end with
+# "context deadline exceeded" just because its time is over; a real finding is
+# written to testdata, and so fails again.
 fuzz:
 	@list=$$($(GO) test -list '^Fuzz' ./...) || { printf '%s\n' "$$list"; exit 1; }; \
 	printf '%s\n' "$$list" | \
 	awk '/^Fuzz/ { t[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, t[i]; n = 0 }' | \
 	while read -r pkg target; do \
 		echo "fuzz $$pkg $$target"; \
-		$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null || exit 1; \
+		run="$(GO) test -run ^$$ -fuzz ^$$target$$ -fuzztime $(FUZZTIME) $$pkg"; \
+		$$run </dev/null || $$run </dev/null || $$run </dev/null || exit 1; \
 	done
 
 bench:
