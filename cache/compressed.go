@@ -12,27 +12,28 @@ import (
 
 // Compressed implements v1.Layer.
 func (l *layer) Compressed() (io.ReadCloser, error) {
+	return l.open(v1.Layer.Compressed, l.compressed, l.streamCompressed)
+}
+
+// open opens a form of the layer: through the cache if its digest is one, as
+// a stream if it is not known yet, and past the cache if the cache does not
+// know its algorithm.
+func (l *layer) open(past formOf, known func(v1.Hash) (io.ReadCloser, error), streamed func() (io.ReadCloser, error)) (io.ReadCloser, error) {
 	if l.c.fills.isClosed() {
 		return nil, fmt.Errorf("cache: read: %w", ErrClosed)
 	}
 	h, err := l.Digest()
 	switch {
-	case isStreaming(err):
-		return l.streamed(false)
+	case isStreaming(err), l.isStreamed():
+		return streamed()
 	case err != nil:
 		return nil, err
-	case !l.c.layout.Valid(h):
-		return l.opaque(h)
-	}
-	return l.compressed(h)
-}
-
-// opaque passes a layer through whose digest is none that the cache knows.
-func (l *layer) opaque(h v1.Hash) (io.ReadCloser, error) {
-	if l.inner == nil {
+	case l.c.layout.Valid(h):
+		return known(h)
+	case l.inner == nil:
 		return nil, fmt.Errorf("cache: %w", notFound(h))
 	}
-	return l.inner.Compressed()
+	return past(l.inner)
 }
 
 // compressed returns the blob from the cache, or makes it of the tar, or

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -199,5 +200,31 @@ func TestTruncatedWhileReading(t *testing.T) {
 			t.Errorf("got bytes of %s", got)
 		}
 		checkForms(t, l, want) // and it is filled again
+	}
+}
+
+// Readers of a layer that can be read once come while it is read, and just
+// after: it is there for all of them.
+func TestStreamingConcurrent(t *testing.T) {
+	c := open(t)
+	for n := range uint64(300) {
+		tar := makeTar(n, 100)
+		l := c.Layer(stream.NewLayer(io.NopCloser(bytes.NewReader(tar))))
+		var wg sync.WaitGroup
+		for i := range 6 {
+			wg.Go(func() {
+				if i == 5 {
+					if got, err := tryRead(l.Uncompressed); err != nil || !bytes.Equal(got, tar) {
+						t.Errorf("uncompressed: %d bytes, %v", len(got), err)
+					}
+				} else if _, err := tryRead(l.Compressed); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if t.Failed() {
+			return
+		}
 	}
 }

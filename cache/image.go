@@ -61,9 +61,14 @@ const claimPatience = 5 * time.Second
 // claim returns the diffID that the config gives the n-th layer, zero if it
 // gives none, as of an artifact's, or cannot be had.
 func (i *image) claim(n int) v1.Hash {
+	done := i.getClaims()
 	select {
-	case <-i.getClaims():
-	case <-time.After(claimPatience):
+	case <-done: // it is there, save the first time
+	default:
+		select {
+		case <-done:
+		case <-time.After(claimPatience):
+		}
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -10,23 +10,18 @@ import (
 	"github.com/ocicache/ocicache/layout"
 )
 
-// streamed reads a layer whose digest is known only after it was read, and
-// which can be read only once, such as ggcr's stream.Layer. It is cached
+// streamCompressed reads a layer whose digest is known only after it was read,
+// and which can be read only once, such as ggcr's stream.Layer. It is cached
 // under the digest that it turns out to have. Readers that come meanwhile
 // follow the same fill.
-func (l *layer) streamed(uncompressed bool) (io.ReadCloser, error) {
-	rc, err := l.streamCompressed()
-	if err != nil || !uncompressed {
-		return rc, err
-	}
-	return l.c.decompress(rc, "streamed layer"), nil
-}
-
 func (l *layer) streamCompressed() (io.ReadCloser, error) {
 	if l.c.o.readOnly {
 		return l.inner.Compressed()
 	}
 	ref, err := l.joinStream()
+	if errors.Is(err, errChanged) {
+		return l.Compressed() // it has just been cached
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -42,12 +37,43 @@ func (l *layer) streamCompressed() (io.ReadCloser, error) {
 	return fill.NewReader(ref, fill.Options{Own: true}), nil
 }
 
+// streamUncompressed decompresses for its reader what streamCompressed reads.
+func (l *layer) streamUncompressed() (io.ReadCloser, error) {
+	rc, err := l.streamCompressed()
+	if err != nil {
+		return nil, err
+	}
+	return l.c.decompress(rc, "streamed layer"), nil
+}
+
+// isStreamed reports whether the layer is being read as a stream. Its digest
+// may be known by now; its blob is not there yet.
+func (l *layer) isStreamed() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stream == nil {
+		return false
+	}
+	select {
+	case <-l.stream.Ended():
+		return false
+	default:
+		return true
+	}
+}
+
+// joinStream joins the fill of the stream, or starts it. It returns
+// errChanged if the fill has ended well meanwhile.
 func (l *layer) joinStream() (*fill.Ref, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stream != nil {
 		if ref := l.stream.Join(); ref != nil {
 			return ref, nil
+		}
+		if l.digest != (v1.Hash{}) {
+			<-l.stream.Ended() // it is over but for letting go of its file
+			return nil, errChanged
 		}
 	}
 	f, ref, err := l.c.fills.start(l.c.ctx, l.streaming())

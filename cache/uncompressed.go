@@ -13,25 +13,10 @@ import (
 
 // Uncompressed implements v1.Layer.
 func (l *layer) Uncompressed() (io.ReadCloser, error) {
-	if l.c.fills.isClosed() {
-		return nil, fmt.Errorf("cache: read: %w", ErrClosed)
-	}
 	if l.inner != nil && isUncompressed(l.inner) {
 		return l.tarOnly()
 	}
-	h, err := l.Digest()
-	switch {
-	case isStreaming(err):
-		return l.streamed(true)
-	case err != nil:
-		return nil, err
-	case !l.c.layout.Valid(h):
-		if l.inner == nil {
-			return nil, fmt.Errorf("cache: %w", notFound(h))
-		}
-		return l.inner.Uncompressed()
-	}
-	return l.uncompressed(h)
+	return l.open(v1.Layer.Uncompressed, l.uncompressed, l.streamUncompressed)
 }
 
 // uncompressed returns the tar from the cache, or decompresses the blob,
@@ -111,6 +96,9 @@ func (l *layer) decompressing(h v1.Hash, alg string, check func(sum []byte, n in
 // tarOnly returns the tar of a layer that has no compressed form but what is
 // computed: its digest is not asked for.
 func (l *layer) tarOnly() (io.ReadCloser, error) {
+	if l.c.fills.isClosed() {
+		return nil, fmt.Errorf("cache: read: %w", ErrClosed)
+	}
 	diffID, err := l.inner.DiffID()
 	if err != nil || !l.c.layout.Valid(diffID) {
 		return l.inner.Uncompressed()
