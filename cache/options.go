@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/ocicache/ocicache/compression"
+	"github.com/ocicache/ocicache/layout"
 )
 
 // An Option changes how a cache is opened.
@@ -25,6 +26,7 @@ type options struct {
 	closeTimeout    time.Duration
 	lockTimeout     time.Duration
 	progress        func(Progress)
+	hook            layout.Hook // for tests
 }
 
 func defaults() options {

@@ -14,7 +14,7 @@ import (
 // A Blob is a committed blob, open for reading. The caller closes it. It
 // stays readable when the blob is deleted, in this process or another.
 type Blob struct {
-	*os.File
+	File
 	Size    int64 // in bytes
 	ModTime int64 // in nanoseconds since the Unix epoch
 }
@@ -27,9 +27,9 @@ func (l *Layout) Blob(h v1.Hash) (*Blob, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := dir.OpenFile(h.Hex, os.O_RDONLY|openNonblock, 0)
+	f, err := dir.open(h.Hex, os.O_RDONLY)
 	if err != nil {
-		if fi, serr := dir.Lstat(h.Hex); serr == nil && !fi.Mode().IsRegular() && !errors.Is(err, fs.ErrNotExist) {
+		if fi, serr := dir.lstat(h.Hex); serr == nil && !fi.Mode().IsRegular() && !errors.Is(err, fs.ErrNotExist) {
 			err = notRegular("open", h) // a socket, or a link out of the directory
 		}
 		return nil, err
@@ -52,7 +52,7 @@ func (l *Layout) StatBlob(h v1.Hash) (size, modTime int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	fi, err := dir.Lstat(h.Hex)
+	fi, err := dir.lstat(h.Hex)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -67,7 +67,7 @@ func notRegular(op string, h v1.Hash) error {
 }
 
 // blobDir returns the open directory that the blob of h is, or would be, in.
-func (l *Layout) blobDir(h v1.Hash) (*os.Root, error) {
+func (l *Layout) blobDir(h v1.Hash) (*folder, error) {
 	if !l.Valid(h) {
 		return nil, &fs.PathError{Op: "open", Path: fmt.Sprintf("blob %.80q", h), Err: fs.ErrNotExist}
 	}
@@ -75,7 +75,7 @@ func (l *Layout) blobDir(h v1.Hash) (*os.Root, error) {
 	alg.mu.Lock()
 	defer alg.mu.Unlock()
 	if alg.root == nil {
-		root, err := l.root.OpenRoot(path.Join(ocispec.ImageBlobsDir, h.Algorithm))
+		root, err := l.root.openFolder(path.Join(ocispec.ImageBlobsDir, h.Algorithm))
 		if err != nil {
 			return nil, err
 		}
@@ -88,7 +88,7 @@ func (l *Layout) blobDir(h v1.Hash) (*os.Root, error) {
 // another tool removed the one that is open.
 func (l *Layout) makeBlobDir(h v1.Hash) error {
 	l.forgetBlobDir(h)
-	if err := l.root.MkdirAll(path.Join(ocispec.ImageBlobsDir, h.Algorithm), 0o755); err != nil {
+	if err := l.root.mkdir(path.Join(ocispec.ImageBlobsDir, h.Algorithm), 0o755); err != nil {
 		return err
 	}
 	return l.syncDirs(ocispec.ImageBlobsDir, ".")
@@ -102,7 +102,7 @@ func (a *algorithm) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.root != nil {
-		a.root.Close()
+		_ = a.root.close()
 		a.root = nil
 	}
 }

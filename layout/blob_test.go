@@ -28,7 +28,7 @@ func TestBlobSHA512(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer in.Close()
-	if _, err := in.WriteString("long"); err != nil {
+	if _, err := io.WriteString(in, "long"); err != nil {
 		t.Fatal(err)
 	}
 	err = h.Update(t.Context(), func(tx *layout.Tx) error {

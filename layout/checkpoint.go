@@ -53,7 +53,7 @@ func (l *Layout) setAside(ctx context.Context) error {
 		if lg.journal == nil || lg.journal.number == 0 || !l.exists(journalFile) {
 			return nil
 		}
-		if err := l.root.Rename(journalFile, oldJournal); err != nil {
+		if err := l.root.rename(journalFile, oldJournal); err != nil {
 			return err
 		}
 		return l.ensureJournal()
@@ -79,7 +79,7 @@ func (l *Layout) fold(write func(Checkpoint, io.Writer) error) error {
 			return fmt.Errorf("checkpoint: %w", err)
 		}
 	}
-	return l.root.Remove(oldJournal)
+	return l.root.remove(oldJournal)
 }
 
 type discard struct{}
@@ -136,9 +136,10 @@ func (l *Layout) tellOthers(write func(Checkpoint, io.Writer) error) func(Checkp
 // sweepNew removes what processes that died had written of an index or a
 // journal. Both locks are held: nobody else is writing one.
 func (l *Layout) sweepNew() {
-	for _, name := range l.list(stateDir) {
+	names, _ := l.root.list(stateDir, -1)
+	for _, name := range names {
 		if strings.HasPrefix(name, "new-") {
-			l.root.Remove(stateDir + "/" + name)
+			_ = l.root.remove(stateDir + "/" + name)
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 )
 
 func (l *Layout) exists(name string) bool {
-	_, err := l.root.Stat(name)
+	_, err := l.root.stat(name)
 	return err == nil
 }
 
@@ -24,10 +24,10 @@ func (l *Layout) readSmall(name string) ([]byte, error) {
 
 // openRegular opens a file that is there. It does not wait at a FIFO or a
 // device in its place: those are fs.ErrInvalid.
-func openRegular(root *os.Root, name string, flag int) (*os.File, error) {
-	f, err := root.OpenFile(name, flag|openNonblock, 0)
+func openRegular(root *folder, name string, flag int) (File, error) {
+	f, err := root.open(name, flag)
 	if err != nil {
-		return nil, err
+		return File{}, err
 	}
 	fi, err := f.Stat()
 	if err == nil && !fi.Mode().IsRegular() {
@@ -35,7 +35,7 @@ func openRegular(root *os.Root, name string, flag int) (*os.File, error) {
 	}
 	if err != nil {
 		_ = f.Close()
-		return nil, err
+		return File{}, err
 	}
 	return f, nil
 }
@@ -53,14 +53,14 @@ func (l *Layout) writeFile(name string, b []byte) error {
 // first.
 func (l *Layout) replaceFile(name string, write func(io.Writer) error) (err error) {
 	tmp := stateDir + "/new-" + strings.ReplaceAll(name, "/", "-") + "-" + random()
-	f, err := l.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := l.root.open(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
 			_ = f.Close()
-			l.root.Remove(tmp)
+			_ = l.root.remove(tmp)
 		}
 	}()
 	if err := write(f); err != nil {
@@ -72,5 +72,5 @@ func (l *Layout) replaceFile(name string, write func(io.Writer) error) (err erro
 	if err := f.Close(); err != nil {
 		return err
 	}
-	return l.root.Rename(tmp, name) // the commit point
+	return l.root.rename(tmp, name) // the commit point
 }

@@ -12,11 +12,14 @@ import (
 	"github.com/gofrs/flock"
 )
 
+// lockSuffix is that of the lock file beside an ingest.
+const lockSuffix = ".lock"
+
 // An Ingest is a blob that is being written, by one goroutine at a time. Its
 // file has a lock file beside it, locked for as long as the ingest lasts, so
 // that debris of a process that died can be told from work under way.
 type Ingest struct {
-	*os.File
+	File
 	l         *Layout
 	name      string // in ingestDir
 	lock      *flock.Flock
@@ -35,7 +38,7 @@ func (l *Layout) Ingest() (*Ingest, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := l.ingests.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := l.ingests.open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return nil, errors.Join(err, l.unlockIngest(name, lock))
 	}
@@ -47,12 +50,12 @@ func (l *Layout) Ingest() (*Ingest, error) {
 // stands on a file that is gone, and another is made.
 func (l *Layout) lockIngest(name string) (*flock.Flock, error) {
 	for range 10 {
-		lock := flock.New(l.path(ingestDir + "/" + name + ".lock"))
-		ok, err := lock.TryLock()
+		lock := l.flock(ingestDir + "/" + name + lockSuffix)
+		ok, err := l.tryLock(lock, ingestDir+"/"+name+lockSuffix)
 		if err != nil {
 			return nil, err
 		}
-		if _, serr := l.ingests.Lstat(name + ".lock"); ok && serr == nil {
+		if _, serr := l.ingests.lstat(name + lockSuffix); ok && serr == nil {
 			return lock, nil
 		}
 		_ = lock.Close()
@@ -62,9 +65,9 @@ func (l *Layout) lockIngest(name string) (*flock.Flock, error) {
 
 func (l *Layout) unlockIngest(name string, lock *flock.Flock) error {
 	if removeBeforeUnlock {
-		return errors.Join(l.ingests.Remove(name+".lock"), lock.Close())
+		return errors.Join(l.ingests.remove(name+lockSuffix), lock.Close())
 	}
-	return errors.Join(lock.Close(), l.ingests.Remove(name+".lock"))
+	return errors.Join(lock.Close(), l.ingests.remove(name+lockSuffix))
 }
 
 // Release ends the writing: bytes that were not committed are discarded, and
@@ -77,7 +80,7 @@ func (in *Ingest) Release() error {
 	in.released = true
 	var err error
 	if !in.committed {
-		err = in.l.ingests.Remove(in.name)
+		err = in.l.ingests.remove(in.name)
 	}
 	return errors.Join(err, in.l.unlockIngest(in.name, in.lock))
 }
@@ -96,7 +99,7 @@ func (in *Ingest) Close() error {
 // shows, however coarse the file system's clock is.
 func (in *Ingest) settle() error {
 	then := time.Now().Add(-settled).Truncate(settled)
-	return in.l.ingests.Chtimes(in.name, then, then)
+	return in.l.ingests.setModTime(in.name, then)
 }
 
 // settled is how old a modification time must be for a later write to show;
@@ -106,34 +109,26 @@ const settled = 2 * time.Second
 // sweep removes what dead processes left in ingest and trash. Debris does no
 // harm but to take room, so errors are not reported.
 func (l *Layout) sweep() {
-	for _, name := range l.list(ingestDir) {
-		if data, ok := strings.CutSuffix(name, ".lock"); ok {
-			l.sweepIngest(data)
-		}
+	names, _ := l.ingests.list(".", -1)
+	for _, name := range names {
+		l.sweepIngest(strings.TrimSuffix(name, lockSuffix))
 	}
-	for _, name := range l.list(trashDir) {
-		l.root.Remove(trashDir + "/" + name)
+	names, _ = l.root.list(trashDir, -1)
+	for _, name := range names {
+		_ = l.root.remove(trashDir + "/" + name)
 	}
 }
 
+// sweepIngest removes an ingest that nobody holds the lock of. The lock file
+// is made if it is missing: another tool may have removed it.
 func (l *Layout) sweepIngest(name string) {
-	lock := flock.New(l.path(ingestDir+"/"+name+".lock"), flock.SetFlag(os.O_RDWR))
+	lock := l.flock(ingestDir + "/" + name + lockSuffix)
 	if ok, err := lock.TryLock(); err != nil || !ok {
 		_ = lock.Close()
 		return
 	}
-	l.ingests.Remove(name)
+	_ = l.ingests.remove(name)
 	_ = l.unlockIngest(name, lock)
-}
-
-func (l *Layout) list(dir string) []string {
-	d, err := l.root.Open(dir)
-	if err != nil {
-		return nil
-	}
-	defer d.Close()
-	names, _ := d.Readdirnames(-1)
-	return names
 }
 
 func random() string { return strings.ToLower(rand.Text()) }

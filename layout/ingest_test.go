@@ -18,7 +18,7 @@ func TestIngestAbort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := in.WriteString("half"); err != nil {
+	if _, err := io.WriteString(in, "half"); err != nil {
 		t.Fatal(err)
 	}
 	if got := ingests(t, h); len(got) != 2 {
@@ -43,7 +43,7 @@ func TestIngestCommit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := in.WriteString("whole"); err != nil {
+	if _, err := io.WriteString(in, "whole"); err != nil {
 		t.Fatal(err)
 	}
 	digest := digestOf("whole")
@@ -107,7 +107,7 @@ func TestCommitTwice(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := in.WriteString("once"); err != nil {
+	if _, err := io.WriteString(in, "once"); err != nil {
 		t.Fatal(err)
 	}
 	commit := func() error {
@@ -156,7 +156,7 @@ func TestSweep(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer live.Close()
-	if _, err := live.WriteString("live"); err != nil {
+	if _, err := io.WriteString(live, "live"); err != nil {
 		t.Fatal(err)
 	}
 	fill(t, filepath.Join(h.Dir(), ".ocicache"), map[string]string{

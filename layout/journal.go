@@ -20,7 +20,7 @@ import (
 // What stands between the last line end and the end of the file was torn by
 // a crash, or is being written.
 type journal struct {
-	file       *os.File
+	file       File
 	generation string // random
 	previous   string // the generation it took over from, or ""
 	offset     int64  // up to here it was read: the start of a line
@@ -71,7 +71,7 @@ func (l *Layout) openJournal(name string) (*journal, error) {
 }
 
 // openJournalFile opens a journal, if need be to append to it.
-func (l *Layout) openJournalFile(name string) (*os.File, error) {
+func (l *Layout) openJournalFile(name string) (File, error) {
 	if l.readOnly {
 		return openRegular(l.root, name, os.O_RDONLY)
 	}

@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -59,6 +58,9 @@ type Options struct {
 	// LockTimeout bounds the wait for another process's lock; 0 means ten
 	// seconds.
 	LockTimeout time.Duration
+	// Hook is called before each operation on the file system, unless it is
+	// nil.
+	Hook Hook
 }
 
 // A Layout is an open directory. It is safe for concurrent use, and other
@@ -68,13 +70,13 @@ type Options struct {
 // log.mu, and then what the replica locks.
 type Layout struct {
 	dir      string
-	root     *os.Root
+	root     *folder
 	readOnly bool
 	timeout  time.Duration
 
 	algs map[string]*algorithm // by name, fixed
 
-	ingests *os.Root // ingestDir, opened once; nil if the layout is read-only
+	ingests *folder // ingestDir, opened once; nil if the layout is read-only
 
 	closed     atomic.Bool
 	checkpoint chan struct{} // held by this process's one checkpoint
@@ -88,7 +90,7 @@ type algorithm struct {
 	hexLen int
 
 	mu   sync.Mutex
-	root *os.Root // guarded by mu; nil until the directory exists
+	root *folder // guarded by mu; nil until the directory exists
 }
 
 // Open opens dir, and creates it, and the layout in it, if need be. A path
@@ -119,7 +121,7 @@ func Open(dir string, opts Options) (*Layout, error) {
 	}
 	l := &Layout{
 		dir:        dir,
-		root:       root,
+		root:       &folder{root: root, hook: opts.Hook},
 		readOnly:   opts.ReadOnly,
 		timeout:    opts.LockTimeout,
 		algs:       map[string]*algorithm{"sha256": {hexLen: 64}, "sha512": {hexLen: 128}},
@@ -144,11 +146,11 @@ func (l *Layout) prepare() error {
 		return err
 	}
 	for _, dir := range []string{stateDir, ingestDir, trashDir, quarantineDir} {
-		if err := l.root.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := l.root.mkdir(dir, 0o700); err != nil {
 			return err
 		}
 	}
-	if l.ingests, err = l.root.OpenRoot(ingestDir); err != nil {
+	if l.ingests, err = l.root.openFolder(ingestDir); err != nil {
 		return err
 	}
 	if isLayout && l.exists(versionFile) {
@@ -192,13 +194,8 @@ func (l *Layout) checkEmpty() error {
 	if l.readOnly {
 		return fmt.Errorf("%w: it has no %s file", ErrNotLayout, ocispec.ImageLayoutFile)
 	}
-	d, err := l.root.Open(".")
+	names, err := l.root.list(".", 2)
 	if err != nil {
-		return err
-	}
-	defer d.Close()
-	names, err := d.Readdirnames(2)
-	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	for _, name := range names {
@@ -218,7 +215,7 @@ func (l *Layout) create() error {
 	if err := l.writeFile(versionFile, []byte(version)); err != nil {
 		return err
 	}
-	if err := l.root.MkdirAll(filepath.Join(ocispec.ImageBlobsDir, "sha256"), 0o755); err != nil {
+	if err := l.root.mkdir(filepath.Join(ocispec.ImageBlobsDir, "sha256"), 0o755); err != nil {
 		return err
 	}
 	if !l.exists(ocispec.ImageIndexFile) {
@@ -255,10 +252,7 @@ func (l *Layout) Close() error {
 	for _, alg := range l.algs {
 		alg.close()
 	}
-	if l.ingests != nil {
-		l.ingests.Close()
-	}
-	return l.root.Close()
+	return errors.Join(l.ingests.close(), l.root.close())
 }
 
 // path returns the file system path of a file of ours, for flock.

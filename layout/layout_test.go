@@ -188,7 +188,7 @@ func (h *handle) commit(data string) v1.Hash {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	if _, err := in.WriteString(data); err != nil {
+	if _, err := io.WriteString(in, data); err != nil {
 		h.t.Fatal(err)
 	}
 	digest := digestOf(data)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -41,10 +42,10 @@ func (l *Layout) locked(ctx context.Context, token chan struct{}, name string, f
 		return fmt.Errorf("%s: %w", l.dir, fs.ErrClosed)
 	}
 
-	lock := flock.New(l.path(name))
+	lock := l.flock(name)
 	defer lock.Close()
 	for wait := 50 * time.Microsecond; ; wait = min(2*wait, 5*time.Millisecond) {
-		ok, err := lock.TryLock()
+		ok, err := l.tryLock(lock, name)
 		if err != nil {
 			return fmt.Errorf("lock %s: %w", l.path(name), err)
 		}
@@ -57,6 +58,19 @@ func (l *Layout) locked(ctx context.Context, token chan struct{}, name string, f
 			return l.lockError(ctx, name)
 		}
 	}
+}
+
+// flock returns the lock of a file, not yet taken. It is opened by its path,
+// and no link or FIFO that somebody put there leads away or makes it wait.
+func (l *Layout) flock(name string) *flock.Flock {
+	return flock.New(l.path(name), flock.SetFlag(os.O_RDWR|os.O_CREATE|openNoFollow|openNonblock))
+}
+
+func (l *Layout) tryLock(lock *flock.Flock, name string) (bool, error) {
+	if err := l.root.before("lock", name); err != nil {
+		return false, err
+	}
+	return lock.TryLock()
 }
 
 func (l *Layout) lockError(ctx context.Context, name string) error {

@@ -60,7 +60,7 @@ type fileID struct {
 }
 
 func (l *Layout) fileID(name string) fileID {
-	fi, err := l.root.Stat(name)
+	fi, err := l.root.stat(name)
 	if err != nil {
 		return fileID{}
 	}
@@ -98,7 +98,7 @@ func (l *Layout) CatchUp() error {
 // catchUp is CatchUp, with log.mu held.
 func (l *Layout) catchUp() error {
 	for {
-		current, err := l.root.Stat(journalFile)
+		current, err := l.root.stat(journalFile)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			if l.log.journal == nil {

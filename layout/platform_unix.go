@@ -7,6 +7,9 @@ import "syscall"
 // openNonblock keeps an open from waiting for the other end of a FIFO.
 const openNonblock = syscall.O_NONBLOCK
 
+// openNoFollow keeps an open by path from following a link.
+const openNoFollow = syscall.O_NOFOLLOW
+
 // removeBeforeUnlock: a lock file is removed while it is still locked, so
 // that nobody locks a file that is about to go.
 const removeBeforeUnlock = true

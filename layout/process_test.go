@@ -119,7 +119,7 @@ func ingestRole(t *testing.T, dir, data string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := in.WriteString(data); err != nil {
+	if _, err := io.WriteString(in, data); err != nil {
 		t.Fatal(err)
 	}
 	ready()

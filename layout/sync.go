@@ -52,7 +52,7 @@ func (l *Layout) syncDirs(names ...string) error {
 		return nil
 	}
 	for _, name := range names {
-		d, err := l.root.Open(name)
+		d, err := l.root.open(name, os.O_RDONLY)
 		if err != nil {
 			return err
 		}
@@ -63,8 +63,8 @@ func (l *Layout) syncDirs(names ...string) error {
 	return nil
 }
 
-func syncFile(root *os.Root, name string) error {
-	f, err := root.OpenFile(name, syncFlag|openNonblock, 0)
+func syncFile(root *folder, name string) error {
+	f, err := root.open(name, syncFlag)
 	if err != nil {
 		return err
 	}

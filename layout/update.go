@@ -35,7 +35,7 @@ func (l *Layout) Update(ctx context.Context, fn func(*Tx) error) error {
 		})
 	})
 	for _, name := range tx.trashed {
-		l.root.Remove(name) // sweep finds what stays
+		_ = l.root.remove(name) // sweep finds what stays
 	}
 	return err
 }
@@ -51,10 +51,10 @@ func (tx *Tx) Commit(in *Ingest, h v1.Hash) (modTime int64, err error) {
 	if err := in.settle(); err != nil {
 		return 0, err
 	}
-	err = tx.l.root.Rename(ingestDir+"/"+in.name, blobPath(h)) // the commit point of the bytes
+	err = tx.l.root.rename(ingestDir+"/"+in.name, blobPath(h)) // the commit point of the bytes
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = tx.l.makeBlobDir(h); err == nil {
-			err = tx.l.root.Rename(ingestDir+"/"+in.name, blobPath(h)) // or here
+			err = tx.l.root.rename(ingestDir+"/"+in.name, blobPath(h)) // or here
 		}
 	}
 	if err != nil {
@@ -91,7 +91,7 @@ func (tx *Tx) moveAway(h v1.Hash, name string) error {
 	if !tx.l.Valid(h) {
 		return nil
 	}
-	err := tx.l.root.Rename(blobPath(h), name)
+	err := tx.l.root.rename(blobPath(h), name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -125,7 +125,7 @@ func (tx *Tx) Append(records ...[]byte) error {
 // ensureJournal makes the journal that is appended to, if there is none. The
 // writers' lock and log.mu are held, and the log is caught up.
 func (l *Layout) ensureJournal() error {
-	if current, err := l.root.Stat(journalFile); err == nil && l.log.journal != nil {
+	if current, err := l.root.stat(journalFile); err == nil && l.log.journal != nil {
 		if same, err := l.log.journal.is(current); err != nil || same {
 			return err
 		}
