@@ -58,8 +58,9 @@ var _ ggcrcache.Cache = (*Cache)(nil)
 //
 // A dir that is a file, or that holds other things and no oci-layout file, is
 // [ErrNotLayout] and left untouched; a layout or a cache of an unknown version
-// is [ErrVersion], an index.json that is none [ErrMalformed]. A layout that
-// another tool wrote opens, and what it lists is kept.
+// is [ErrVersion], an index.json that is none [ErrMalformed], unless there is
+// [WithRecovery]. A layout that another tool wrote opens, and what it lists is
+// kept.
 func Open(dir string, opts ...Option) (*Cache, error) {
 	o := defaults()
 	for _, opt := range opts {
@@ -79,7 +80,7 @@ func Open(dir string, opts ...Option) (*Cache, error) {
 		decompressSlots: fill.NewSlots(o.maxDecompress),
 		compacting:      make(chan struct{}, 1),
 	}
-	if err := l.Load(&c.catalog); err != nil {
+	if err := c.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("cache: open %s: %w", dir, err), l.Close())
 	}
 	if n := c.catalog.skipped(); n > 0 {
@@ -88,6 +89,28 @@ func Open(dir string, opts ...Option) (*Cache, error) {
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
 	c.syncer = startSyncer(l, o.sync)
 	return c, nil
+}
+
+// load reads the catalog.
+func (c *Cache) load() error {
+	err := malformed(c.layout.Load(&c.catalog))
+	if !errors.Is(err, ErrMalformed) || !c.o.recovery {
+		return err
+	}
+	aside, serr := c.layout.SetIndexAside()
+	if serr != nil {
+		return errors.Join(err, serr)
+	}
+	c.o.log.Warn("index.json was set aside", "dir", c.layout.Dir(), "to", aside, "err", err)
+	return malformed(c.layout.Load(&c.catalog))
+}
+
+// malformed makes an index.json that is too large a malformed one.
+func malformed(err error) error {
+	if errors.Is(err, layout.ErrTooLarge) {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
+	}
+	return err
 }
 
 // Flush writes everything that changed into index.json, after syncing the
@@ -218,4 +241,11 @@ func (c *Cache) Delete(h v1.Hash) error {
 func (c *Cache) fault(err error) {
 	c.count.writeFaults.Add(1)
 	c.o.log.Warn("cache fault", "dir", c.layout.Dir(), "err", err)
+}
+
+// faulted is fault, if there is an error.
+func (c *Cache) faulted(err error) {
+	if err != nil {
+		c.fault(err)
+	}
 }

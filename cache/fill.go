@@ -5,18 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync/atomic"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sync/errgroup"
 )
-
-// Progress is how far a [Cache.Fill] has come.
-type Progress struct {
-	Layers, LayersTotal int   // done, and of how many
-	Bytes, BytesTotal   int64 // read; of the layers that are done, and in the total, the compressed size where it is known
-}
 
 // Fill brings the compressed forms of layers into the cache, several at a
 // time. What is there already costs nothing. It returns the first error,
@@ -33,11 +25,22 @@ func (c *Cache) FillUncompressed(ctx context.Context, layers ...v1.Layer) error 
 	return c.fillAll(ctx, layers, v1.Layer.Uncompressed, v1.Layer.Compressed)
 }
 
+// sizeOf returns how much there is to fill, as far as it is known.
+func sizeOf(layers []v1.Layer) Progress {
+	total := Progress{LayersTotal: len(layers)}
+	for _, l := range layers {
+		if d := descriptor(l); d != nil {
+			total.BytesTotal += d.Size
+		}
+	}
+	return total
+}
+
 // A formOf is one of v1.Layer's two methods.
 type formOf func(v1.Layer) (io.ReadCloser, error)
 
 func (c *Cache) fillAll(ctx context.Context, layers []v1.Layer, forms ...formOf) error {
-	p := c.startProgress(layers)
+	p := startProgress(c.o.progress, sizeOf(layers))
 	defer p.end()
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(c.o.maxFills)
@@ -139,53 +142,6 @@ func (c *Cache) holds(l v1.Layer) bool {
 	return !c.layout.Valid(h) || ok && c.readable(e)
 }
 
-// progress counts, and tells the callback at most ten times a second.
-type progress struct {
-	total  Progress
-	layers atomic.Int64
-	bytes  atomic.Int64
-	stop   chan struct{}
-	ended  chan struct{}
-}
-
-func (c *Cache) startProgress(layers []v1.Layer) *progress {
-	p := &progress{stop: make(chan struct{}), ended: make(chan struct{})}
-	p.total.LayersTotal = len(layers)
-	if c.o.progress == nil {
-		close(p.ended)
-		return p
-	}
-	for _, l := range layers {
-		if d := descriptor(l); d != nil {
-			p.total.BytesTotal += d.Size
-		}
-	}
-	go p.run(c.o.progress)
-	return p
-}
-
-func (p *progress) run(report func(Progress)) {
-	defer close(p.ended)
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			report(p.now())
-		case <-p.stop:
-			report(p.now())
-			return
-		}
-	}
-}
-
-func (p *progress) now() Progress {
-	now := p.total
-	now.Layers = int(p.layers.Load())
-	now.Bytes = p.bytes.Load()
-	return now
-}
-
 // layerProgress counts the bytes of one layer as they come, and in the end
 // makes them the size of the compressed form, whatever was read.
 type layerProgress struct {
@@ -206,14 +162,5 @@ func (lp *layerProgress) done(l v1.Layer) {
 	}
 	if size, err := l.Size(); err == nil {
 		lp.p.bytes.Add(size - lp.n)
-	}
-}
-
-// end has the last report made. It does not wait for a callback that hangs.
-func (p *progress) end() {
-	close(p.stop)
-	select {
-	case <-p.ended:
-	case <-time.After(time.Second):
 	}
 }

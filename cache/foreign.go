@@ -6,6 +6,8 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/ocicache/ocicache/layout"
 )
 
 // maxManifest bounds what is read of a manifest, in bytes: what registries
@@ -18,10 +20,43 @@ type link struct {
 	Digest    string          `json:"digest"`
 }
 
+// A manifest is what is read of an image manifest or an index.
+type manifest struct {
+	MediaType types.MediaType `json:"mediaType"`
+	Manifests []link          `json:"manifests"`
+	Config    link            `json:"config"`
+	Layers    []link          `json:"layers"`
+}
+
+// readManifest reads a blob as a manifest. It reports false for what is none.
+func readManifest(b *layout.Blob) (m manifest, ok bool) {
+	err := json.NewDecoder(io.NewSectionReader(b, 0, maxManifest)).Decode(&m)
+	return m, err == nil && (len(m.Manifests) > 0 || m.Config.Digest != "")
+}
+
+// links returns all that a manifest names.
+func (m manifest) links() []link {
+	links := append(m.Manifests[:len(m.Manifests):len(m.Manifests)], m.Layers...)
+	if m.Config.Digest != "" {
+		links = append(links, m.Config)
+	}
+	return links
+}
+
 // othersReach reports whether an image or an index that another tool listed
 // in the layout reaches a blob: then the blob is theirs too.
 func (c *Cache) othersReach(h v1.Hash) bool {
-	want := h.String()
+	want, found := h.String(), false
+	c.reach(func(digest string) bool {
+		found = digest == want
+		return !found
+	})
+	return found
+}
+
+// reach calls yield with each digest that what other tools listed in the
+// layout reaches, once, until yield returns false.
+func (c *Cache) reach(yield func(digest string) bool) {
 	seen := map[string]bool{}
 	todo := []link{}
 	for _, raw := range c.catalog.foreign() {
@@ -33,15 +68,17 @@ func (c *Cache) othersReach(h v1.Hash) bool {
 	for len(todo) > 0 {
 		l := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		if l.Digest == want {
-			return true
+		if seen[l.Digest] {
+			continue
 		}
-		if !seen[l.Digest] && (l.MediaType.IsImage() || l.MediaType.IsIndex()) {
-			seen[l.Digest] = true
+		seen[l.Digest] = true
+		if !yield(l.Digest) {
+			return
+		}
+		if l.MediaType.IsImage() || l.MediaType.IsIndex() {
 			todo = append(todo, c.links(l.Digest)...)
 		}
 	}
-	return false
 }
 
 // links returns what a manifest or an index names, nothing if it cannot be
@@ -56,13 +93,6 @@ func (c *Cache) links(digest string) []link {
 		return nil
 	}
 	defer b.Close()
-	var m struct {
-		Manifests []link `json:"manifests"`
-		Config    link   `json:"config"`
-		Layers    []link `json:"layers"`
-	}
-	if json.NewDecoder(io.LimitReader(b, maxManifest)).Decode(&m) != nil {
-		return nil
-	}
-	return append(append(m.Manifests, m.Layers...), m.Config)
+	m, _ := readManifest(b)
+	return m.links()
 }

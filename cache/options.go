@@ -17,6 +17,8 @@ type options struct {
 	codec           compression.Settings
 	sync            SyncLevel
 	readOnly        bool
+	recovery        bool
+	verifyReads     bool
 	finishAbandoned bool
 	keepTar         bool
 	maxUncompressed int64
@@ -80,6 +82,17 @@ func WithSync(level SyncLevel) Option { return func(o *options) { o.sync = level
 // WithReadOnly takes no lock and writes nothing; the directory may be on a
 // read-only file system. Misses are read from their origin, and not kept.
 func WithReadOnly() Option { return func(o *options) { o.readOnly = true } }
+
+// WithRecovery opens a cache whose index.json cannot be read. The file is set
+// aside in .ocicache/quarantine, and counts as lost; so do the descriptors of
+// other tools in it. What the journal does not tell anew comes back with
+// [Cache.Verify] and Rebuild.
+func WithRecovery() Option { return func(o *options) { o.recovery = true } }
+
+// WithVerifyReads hashes every blob before its first byte is served, at every
+// read, so that a change shows which left its size and modification time as
+// they were. It costs a pass over the blob.
+func WithVerifyReads() Option { return func(o *options) { o.verifyReads = true } }
 
 // WithFinishAbandoned finishes a fill whose readers all closed early, once
 // they had read something. The default is to abort it, unless little is

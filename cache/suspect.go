@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -42,14 +43,36 @@ func (c *Cache) openBlob(e index.Entry) (*layout.Blob, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !c.suspect(e, b.Size, b.ModTime) {
-		return b, nil
+	if c.suspect(e, b.Size, b.ModTime) {
+		_ = b.Close()
+		if err := c.verify(e); err != nil {
+			return nil, err
+		}
+		if b, err = c.layout.Blob(e.Digest); err != nil {
+			return nil, err
+		}
 	}
-	_ = b.Close()
-	if err := c.verify(e); err != nil {
-		return nil, err
+	if c.o.verifyReads {
+		if err := c.recheck(e.Digest, b); err != nil {
+			return nil, errors.Join(err, b.Close())
+		}
 	}
-	return c.layout.Blob(e.Digest)
+	return b, nil
+}
+
+// recheck hashes an open blob, and puts it in quarantine if it does not have
+// its digest. Then the error is [ErrCorrupt].
+func (c *Cache) recheck(h v1.Hash, b *layout.Blob) error {
+	got, err := c.hashFile(b, h.Algorithm)
+	if err != nil {
+		return err
+	}
+	if got != h {
+		c.faulted(c.quarantine(h, b))
+		return fmt.Errorf("%w: %w", ErrCorrupt, &DigestMismatchError{Want: h, Got: got})
+	}
+	_, err = b.Seek(0, io.SeekStart)
+	return err
 }
 
 // verify hashes the blob of an entry, and records what it found: what does
@@ -71,17 +94,14 @@ func (c *Cache) verify(e index.Entry) error {
 		if bad, ok := c.checks.failed.Load(e.Digest); ok && bad == any(stamp{b.Size, b.ModTime}) {
 			return nil, fmt.Errorf("%w: %s", ErrCorrupt, e.Digest)
 		}
-		got, err := c.hashFile(b, e.Digest.Algorithm)
-		if err != nil {
-			return nil, err
-		}
-		if got != e.Digest {
-			c.quarantine(e.Digest, b)
+		err = c.recheck(e.Digest, b)
+		switch {
+		case errors.Is(err, ErrCorrupt):
 			c.checks.failed.Store(e.Digest, stamp{b.Size, b.ModTime})
-			return nil, fmt.Errorf("%w: %w", ErrCorrupt, &DigestMismatchError{Want: e.Digest, Got: got})
+		case err == nil:
+			c.faulted(c.pass(e.Digest, b))
 		}
-		c.pass(e.Digest, b)
-		return nil, nil
+		return nil, err
 	})
 	return err
 }
@@ -95,39 +115,42 @@ func (c *Cache) hashFile(r io.Reader, alg string) (v1.Hash, error) {
 }
 
 // pass records that a file was found to be good.
-func (c *Cache) pass(h v1.Hash, b *layout.Blob) {
+func (c *Cache) pass(h v1.Hash, b *layout.Blob) error {
 	c.checks.passed.Store(h, stamp{b.Size, b.ModTime})
 	if c.o.readOnly {
-		return
+		return nil
 	}
-	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
+	return c.layout.Update(c.ctx, func(tx *layout.Tx) error {
 		e, ok := c.catalog.get(h)
 		if !ok || !c.isSame(h, b) {
 			return nil
 		}
-		e.Size, e.ModTime = b.Size, b.ModTime
-		if time.Since(time.Unix(0, b.ModTime)) < 2*time.Second {
-			e.ModTime = 0 // a write that is yet to come might not show
-		}
+		e.Size, e.ModTime = b.Size, settled(b.ModTime)
 		if e.Unsynced != layout.Boot() && e.Unsynced != syncFailed+layout.Boot() {
 			e.Unsynced = "" // it was read from the disk
 		}
 		return tx.Append(index.PutRecord(e))
 	})
-	if err != nil {
-		c.fault(err)
+}
+
+// settled returns a file's modification time, 0 if it is so fresh that a write
+// that is yet to come might not show.
+func settled(modTime int64) int64 {
+	if time.Since(time.Unix(0, modTime)) < 2*time.Second {
+		return 0
 	}
+	return modTime
 }
 
 // quarantine takes a file that was found to be bad out of the layout, if it
 // is still there.
-func (c *Cache) quarantine(h v1.Hash, b *layout.Blob) {
+func (c *Cache) quarantine(h v1.Hash, b *layout.Blob) error {
 	c.o.log.Warn("blob does not have its digest", "digest", h, "file", b.Name())
 	c.count.repairs.Add(1)
 	if c.o.readOnly {
-		return
+		return nil
 	}
-	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
+	return c.layout.Update(c.ctx, func(tx *layout.Tx) error {
 		if !c.isSame(h, b) {
 			return nil
 		}
@@ -139,9 +162,6 @@ func (c *Cache) quarantine(h v1.Hash, b *layout.Blob) {
 		}
 		return tx.Quarantine(h)
 	})
-	if err != nil {
-		c.fault(err)
-	}
 }
 
 // isSame reports whether the blob of h is still the file that b is of.

@@ -2,6 +2,7 @@ package index
 
 import (
 	"encoding/json"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -10,9 +11,11 @@ import (
 type record struct {
 	Put    map[string]json.RawMessage `json:"put"`
 	Delete *v1.Hash                   `json:"delete"`
+	List   json.RawMessage            `json:"list"`
 }
 
-// Apply applies a journal record: what [PutRecord] or [DeleteRecord] made.
+// Apply applies a journal record: what [PutRecord],
+// [DeleteRecord] or [ListRecord] made.
 // Applying it again is harmless. What it cannot read it leaves out and
 // counts.
 func (c *Catalog) Apply(line []byte) {
@@ -35,7 +38,32 @@ func (c *Catalog) applyJSON(line []byte) {
 		}
 	case r.Delete != nil:
 		c.remove(*r.Delete)
+	case r.List != nil:
+		c.list(r.List)
 	default:
 		c.skipped++
 	}
+}
+
+// list adds a descriptor that is none of ours, unless one of its digest is
+// there.
+func (c *Catalog) list(raw json.RawMessage) {
+	digest := digestIn(raw)
+	if digest == "" {
+		c.skipped++
+		return
+	}
+	listed := func(other json.RawMessage) bool { return digestIn(other) == digest }
+	if !slices.ContainsFunc(c.foreign, listed) {
+		c.foreign = append(c.foreign, raw)
+	}
+}
+
+// digestIn returns the digest that a descriptor names, "" if it names none.
+func digestIn(raw json.RawMessage) string {
+	var d struct {
+		Digest string `json:"digest"`
+	}
+	_ = json.Unmarshal(raw, &d)
+	return d.Digest
 }

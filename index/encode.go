@@ -84,14 +84,17 @@ func DeleteRecord(h v1.Hash) []byte {
 	return []byte(`{"delete":"` + h.String() + `"}`)
 }
 
+// ListRecord returns the journal record that adds a descriptor which is none
+// of ours, as [Catalog.Decode] keeps them.
+func ListRecord(mediaType string, size int64, h v1.Hash) []byte {
+	b := append(make([]byte, 0, 256), `{"list":`...)
+	b = appendHead(b, mediaType, size, h)
+	return append(b, "}}"...)
+}
+
 // appendDescriptor appends e as a descriptor, with what other tools added.
 func appendDescriptor(b []byte, e Entry, x *extra) []byte {
-	b = append(b, `{"mediaType":`...)
-	b = appendString(b, e.MediaType)
-	b = append(b, `,"size":`...)
-	b = strconv.AppendInt(b, e.Size, 10)
-	b = append(b, `,"digest":`...)
-	b = appendHash(b, e.Digest)
+	b = appendHead(b, e.MediaType, e.Size, e.Digest)
 	b = append(b, `,"annotations":{`...)
 
 	start := len(b)
@@ -141,6 +144,16 @@ func appendDescriptor(b []byte, e Entry, x *extra) []byte {
 	b = append(b, '}')
 	b = appendFields(b, x.fields)
 	return append(b, '}')
+}
+
+// appendHead appends the beginning of a descriptor.
+func appendHead(b []byte, mediaType string, size int64, h v1.Hash) []byte {
+	b = append(b, `{"mediaType":`...)
+	b = appendString(b, mediaType)
+	b = append(b, `,"size":`...)
+	b = strconv.AppendInt(b, size, 10)
+	b = append(b, `,"digest":`...)
+	return appendHash(b, h)
 }
 
 func appendHash(b []byte, h v1.Hash) []byte {

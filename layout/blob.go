@@ -62,8 +62,30 @@ func (l *Layout) StatBlob(h v1.Hash) (size, modTime int64, err error) {
 	return fi.Size(), fi.ModTime().UnixNano(), nil
 }
 
+// Blobs returns the digests that files in blobs are named by, in no
+// particular order. Others are the paths of files there whose names are none.
+func (l *Layout) Blobs() (blobs []v1.Hash, others []string, err error) {
+	for alg := range l.algs {
+		names, err := l.root.list(path.Join(ocispec.ImageBlobsDir, alg), -1)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, err
+		}
+		for _, name := range names {
+			if h := (v1.Hash{Algorithm: alg, Hex: name}); l.Valid(h) {
+				blobs = append(blobs, h)
+			} else {
+				others = append(others, path.Join(ocispec.ImageBlobsDir, alg, name))
+			}
+		}
+	}
+	return blobs, others, nil
+}
+
+// BlobPath returns the path of a blob in the layout.
+func BlobPath(h v1.Hash) string { return path.Join(ocispec.ImageBlobsDir, h.Algorithm, h.Hex) }
+
 func notRegular(op string, h v1.Hash) error {
-	return &fs.PathError{Op: op, Path: blobPath(h), Err: fs.ErrInvalid}
+	return &fs.PathError{Op: op, Path: BlobPath(h), Err: fs.ErrInvalid}
 }
 
 // blobDir returns the open directory that the blob of h is, or would be, in.
@@ -106,8 +128,6 @@ func (a *algorithm) close() {
 		a.root = nil
 	}
 }
-
-func blobPath(h v1.Hash) string { return path.Join(ocispec.ImageBlobsDir, h.Algorithm, h.Hex) }
 
 // SameFile reports whether two blobs are one file, unchanged.
 func SameFile(a, b *Blob) (bool, error) {

@@ -25,9 +25,11 @@ type Checkpoint struct {
 // the journal is set aside; then write is called, while others read and
 // write on, with a replica that holds at least what was set aside.
 // Checkpoints of several processes take turns. If nothing was journaled
-// since the last one, write is not called.
+// since the last one, write is not called. In the end it clears away what
+// processes left that died.
 func (l *Layout) Checkpoint(ctx context.Context, write func(Checkpoint, io.Writer) error) error {
 	write = l.tellOthers(write)
+	defer l.sweep()
 	return l.locked(ctx, l.checkpoint, checkpointing, func() error {
 		// What a checkpoint that died had set aside goes first.
 		if err := l.fold(write); err != nil {

@@ -200,8 +200,8 @@ func (f File) halves(p []byte, write func(p []byte, at int64) (int, error)) (n i
 	return n, nil
 }
 
-// Truncate cuts the file off after size bytes.
-func (f File) Truncate(size int64) error {
+// truncate cuts the file off after size bytes.
+func (f File) truncate(size int64) error {
 	if err := f.folder.before("truncate", f.name); err != nil {
 		return err
 	}

@@ -109,6 +109,9 @@ const settled = 2 * time.Second
 // sweep removes what dead processes left in ingest and trash. Debris does no
 // harm but to take room, so errors are not reported.
 func (l *Layout) sweep() {
+	if l.readOnly {
+		return
+	}
 	names, _ := l.ingests.list(".", -1)
 	for _, name := range names {
 		l.sweepIngest(strings.TrimSuffix(name, lockSuffix))

@@ -30,6 +30,9 @@ var (
 	ErrVersion = errors.New("unsupported version")
 	// ErrReadOnly is returned by whatever would write to a read-only layout.
 	ErrReadOnly = errors.New("read-only")
+	// ErrTooLarge is returned by [Layout.Load] for an index.json that nobody
+	// would write.
+	ErrTooLarge = errors.New("too large")
 	// ErrLocked is returned when a lock was not to be had in time. The error
 	// names the lock file.
 	ErrLocked = errors.New("locked by another process")

@@ -247,6 +247,9 @@ func (a attempt) same(b attempt) bool {
 func (l *Layout) tryReload() (attempt, error) {
 	at := attempt{index: l.fileID(ocispec.ImageIndexFile)}
 	index, err := l.readIndex()
+	if errors.Is(err, ErrTooLarge) {
+		return at, &tornError{at.index, err}
+	}
 	if err != nil {
 		return at, err
 	}
@@ -302,7 +305,7 @@ func (l *Layout) readIndex() ([]byte, error) {
 		return nil, err
 	}
 	if fi.Size() > maxIndex {
-		return nil, fmt.Errorf("%s: %d bytes, more than the limit of %d", l.path(ocispec.ImageIndexFile), fi.Size(), int64(maxIndex))
+		return nil, fmt.Errorf("%s: %w: %d bytes, the limit is %d", l.path(ocispec.ImageIndexFile), ErrTooLarge, fi.Size(), int64(maxIndex))
 	}
 	var b bytes.Buffer
 	b.Grow(int(fi.Size()) + bytes.MinRead)
@@ -312,5 +315,5 @@ func (l *Layout) readIndex() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// maxIndex is room for some millions of entries.
-const maxIndex = 2 << 30
+// maxIndex is room for two millions of entries.
+const maxIndex = 1 << 30

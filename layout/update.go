@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -13,13 +14,15 @@ import (
 // is for one goroutine, and ends with the function that it was given to.
 type Tx struct {
 	l       *Layout
+	added   []v1.Hash // committed, where there was none
 	trashed []string
 }
 
 // Update runs fn under the writers' lock, after the replica has caught up
 // with all that other processes did. What fn renames and appends is visible
-// to all at once, and stays if fn then fails: it must check first. It must
-// not call Update or Checkpoint. The error is [ErrLocked] if the lock was not
+// to all at once. If fn fails, the blobs that it added go again, so that none
+// stays that no record lists; all else stays: it must check first. It must not
+// call Update or Checkpoint. The error is [ErrLocked] if the lock was not
 // to be had before ctx ended or the lock timeout passed.
 func (l *Layout) Update(ctx context.Context, fn func(*Tx) error) error {
 	tx := &Tx{l: l}
@@ -31,7 +34,7 @@ func (l *Layout) Update(ctx context.Context, fn func(*Tx) error) error {
 			if err != nil {
 				return err
 			}
-			return fn(tx)
+			return tx.run(fn)
 		})
 	})
 	for _, name := range tx.trashed {
@@ -40,10 +43,22 @@ func (l *Layout) Update(ctx context.Context, fn func(*Tx) error) error {
 	return err
 }
 
+// run runs fn, and takes back what it added if it fails.
+func (tx *Tx) run(fn func(*Tx) error) error {
+	err := fn(tx)
+	if err == nil {
+		return nil
+	}
+	for _, h := range tx.added {
+		err = errors.Join(err, tx.Trash(h))
+	}
+	return err
+}
+
 // Commit makes an ingest's bytes the blob of h, in the place of whatever is
 // there, and returns the file's modification time in nanoseconds since the
 // Unix epoch. The caller has checked that the bytes hash to h. The ingest
-// stays readable until it is closed.
+// stays readable until it is closed. It is spent, also if the update fails.
 func (tx *Tx) Commit(in *Ingest, h v1.Hash) (modTime int64, err error) {
 	if !tx.l.Valid(h) {
 		return 0, fmt.Errorf("commit %q: not a digest that can name a blob", h)
@@ -51,16 +66,20 @@ func (tx *Tx) Commit(in *Ingest, h v1.Hash) (modTime int64, err error) {
 	if err := in.settle(); err != nil {
 		return 0, err
 	}
-	err = tx.l.root.rename(ingestDir+"/"+in.name, blobPath(h)) // the commit point of the bytes
+	_, _, missing := tx.l.StatBlob(h)
+	err = tx.l.root.rename(ingestDir+"/"+in.name, BlobPath(h)) // the commit point of the bytes
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = tx.l.makeBlobDir(h); err == nil {
-			err = tx.l.root.rename(ingestDir+"/"+in.name, blobPath(h)) // or here
+			err = tx.l.root.rename(ingestDir+"/"+in.name, BlobPath(h)) // or here
 		}
 	}
 	if err != nil {
 		return 0, err
 	}
 	in.committed = true
+	if errors.Is(missing, fs.ErrNotExist) {
+		tx.added = append(tx.added, h)
+	}
 	_, modTime, err = tx.l.StatBlob(h)
 	if errors.Is(err, fs.ErrNotExist) { // another tool made the directory anew
 		tx.l.forgetBlobDir(h)
@@ -91,11 +110,17 @@ func (tx *Tx) moveAway(h v1.Hash, name string) error {
 	if !tx.l.Valid(h) {
 		return nil
 	}
-	err := tx.l.root.rename(blobPath(h), name)
-	if errors.Is(err, fs.ErrNotExist) {
+	err := tx.l.root.rename(BlobPath(h), name)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if !tx.l.exists(BlobPath(h)) {
 		return nil
 	}
-	return err
+	if err := tx.l.root.mkdir(path.Dir(name), 0o700); err != nil { // another tool removed it
+		return err
+	}
+	return tx.l.root.rename(BlobPath(h), name)
 }
 
 // Append adds records, JSON objects, to the journal, and applies them to the
@@ -155,7 +180,7 @@ func (l *Layout) appendJournal(lines []byte) error {
 		return err
 	}
 	if fi.Size() > end {
-		if err := f.Truncate(end); err != nil {
+		if err := f.truncate(end); err != nil {
 			return err
 		}
 	}
@@ -163,7 +188,7 @@ func (l *Layout) appendJournal(lines []byte) error {
 		lines = append([]byte{'\n'}, lines...)
 	}
 	if _, err := f.WriteAt(lines, end); err != nil { // the commit point of the records
-		return errors.Join(err, f.Truncate(end))
+		return errors.Join(err, f.truncate(end))
 	}
 	return nil
 }
