@@ -86,6 +86,9 @@ func Open(dir string, opts ...Option) (*Cache, error) {
 	if n := c.catalog.skipped(); n > 0 {
 		o.log.Warn("journal records could not be read", "dir", dir, "records", n)
 	}
+	if network := l.Network(); network != "" {
+		o.log.Warn("the file system may be one of the network, whose locks may not hold", "dir", dir, "type", network)
+	}
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
 	c.syncer = startSyncer(l, o.sync)
 	return c, nil

@@ -39,7 +39,7 @@ func (f *Fill) copy(origin io.Reader, file File, h *hasher) (n int64, err error)
 func (f *Fill) publish(n int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.size = n
+	f.size, f.stalled = n, false
 	f.changed.Broadcast()
 	if len(f.readers) == 0 && !f.cfg.Persist && n-f.leftAt > lingerBytes {
 		f.cancel(errAbandoned)

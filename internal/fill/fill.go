@@ -83,6 +83,9 @@ type Fill struct {
 	err     error      // why not: nil if all is there, checked and committed
 	sum     []byte     // of all bytes, if all are there
 
+	stalled  bool  // nothing has come for stallPatience
+	lookedAt int64 // size when that was last looked at
+
 	readers map[*Ref]int64 // up to where each has read what was handed over
 	wanted  bool           // a reader has read
 	leftAt  int64          // size when the last reader left
@@ -223,7 +226,9 @@ func (f *Fill) fill() ([]byte, error) {
 	}
 
 	h := startHasher(f.cfg.Hash)
+	watch := f.watch()
 	n, err := f.copy(origin, file, h)
+	watch.Stop()
 	sum := h.sum()
 	if f.ctx.Err() != nil {
 		return nil, context.Cause(f.ctx)

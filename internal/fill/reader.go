@@ -153,7 +153,7 @@ func (c *core) follow(p []byte) (int, error) {
 	f := c.ref.f
 	f.want()
 	f.mu.Lock()
-	for c.off == f.size && !f.over && f.ctx.Err() == nil && !c.isClosed() {
+	for c.off == f.size && !f.over && f.ctx.Err() == nil && !c.isClosed() && !(f.stalled && c.canLeave()) {
 		f.changed.Wait()
 	}
 	inFile := f.size - int64(len(f.tail))
@@ -164,7 +164,7 @@ func (c *core) follow(p []byte) (int, error) {
 		f.mu.Unlock()
 		return n, nil
 	}
-	file, over, err, sum := f.file, f.over, f.err, f.sum
+	file, over, err, sum, stalled := f.file, f.over, f.err, f.sum, f.stalled
 	f.mu.Unlock()
 
 	switch {
@@ -174,6 +174,9 @@ func (c *core) follow(p []byte) (int, error) {
 		return 0, err // bytes of a failed fill are not worth reading
 	case c.off < inFile:
 		return c.readAt(file, p[:min(int64(len(p)), inFile-c.off)])
+	case !over && f.ctx.Err() == nil && stalled:
+		c.ref.Leave() // it may end, if only those wait for it that left
+		return 0, errStalled
 	case !over:
 		return 0, context.Cause(f.ctx)
 	case c.o.Check != nil:
