@@ -53,8 +53,29 @@ func checkResult(t *testing.T, r result) {
 			t.Errorf("%s: nothing was measured of %s (%s)", r.name, who, name)
 		}
 	}
-	if machine := regexp.MustCompile("GETs|kept \\(|failed"); machine.MatchString(r.name) && r.verdict() == "not yet" {
+	if machine := regexp.MustCompile(`GETs|kept \(|yet there|failed`); machine.MatchString(r.name) && r.verdict() == "not yet" {
 		t.Errorf("%s: %v, want %s", r.name, r.medians.ours, r.aim.text)
+	}
+}
+
+// TestWorkloadInTurn looks that everything is kept, by the others too, if the
+// processes come one after the other: then what is lost is not our doing.
+func TestWorkloadInTurn(t *testing.T) {
+	for _, kind := range kinds {
+		w := workload{Kind: kind, Dir: t.TempDir() + "/layout", Procs: 2, Rounds: 2, Each: 3, First: 1}
+		for w.Who = range w.Procs {
+			worker, err := newWorker(w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := worker.run(); err != nil || worker.failed > 0 {
+				t.Errorf("%s: %d operations of process %d failed, error %v", kind, worker.failed, w.Who, err)
+			}
+		}
+		kept, undead, err := w.count()
+		if kept != 12 || undead != 0 || err != nil {
+			t.Errorf("%s: got %d kept, %d undead, error %v, want 12, 0, none", kind, kept, undead, err)
+		}
 	}
 }
 

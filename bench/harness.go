@@ -16,23 +16,24 @@ import (
 
 // A config is how much is measured.
 type config struct {
-	runs  int
-	size  int64 // of the big layer's tar, in bytes
-	few   int   // entries of a small cache, for Put
-	many  int   // entries of a large one
-	puts  int   // a turn
-	small int   // layers that are filled in a row
-	procs int   // that put at the same time
-	each  int   // puts of each process
+	runs   int
+	size   int64 // of the big layer's tar, in bytes
+	few    int   // entries of a small cache, for Put
+	many   int   // entries of a large one
+	puts   int   // a turn
+	small  int   // layers that are filled in a row
+	procs  int   // at work in one directory at the same time
+	rounds int   // of each process
+	each   int   // layers that a process keeps in a round
 }
 
 func defaults() config {
-	return config{runs: 5, size: 245 << 20, few: 100, many: 100_000, puts: 300, small: 3000, procs: 8, each: 20}
+	return config{runs: 5, size: 245 << 20, few: 100, many: 100_000, puts: 300, small: 3000, procs: 8, rounds: 3, each: 20}
 }
 
 // tiny is for tests.
 func tiny() config {
-	return config{runs: 1, size: 8 << 20, few: 10, many: 1000, puts: 20, small: 50, procs: 3, each: 5}
+	return config{runs: 1, size: 8 << 20, few: 10, many: 1000, puts: 20, small: 50, procs: 3, rounds: 2, each: 5}
 }
 
 // A group is measurements that share what they need. Its trials take turns.

@@ -1,39 +1,32 @@
 package main
 
 import (
-	"bufio"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
-	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/layout"
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/content/oci"
-
-	"github.com/ocicache/ocicache/cache"
 )
 
-// processes is several processes that put into one directory at a time. What
-// counts is how much is there in the end.
+// kinds are what several processes are tried on.
+var kinds = []string{"ours", "layout", "oras"}
+
+// processes is several processes that share one directory at a time. What
+// counts is what failed, and what is there in the end.
 func processes(e *env) *group {
-	name := fmt.Sprintf("%d procs × %d puts", e.procs, e.each)
-	all := e.procs * e.each
+	name := fmt.Sprintf("%d procs × %d × %d ", e.procs, e.rounds, e.each)
+	all := e.procs * e.rounds * e.each
+	rowOf := func(what, count string, a aim) row {
+		return row{name: name + what, ours: "ours" + count, ggcr: "layout" + count, bare: "oras" + count, aim: a}
+	}
 	g := &group{rows: []row{
-		{name: name + " kept (layout; oras)", ours: "ours", ggcr: "layout", bare: "oras",
-			aim: aim{fmt.Sprintf("all, %d", all), func(ours, _, _ float64) bool { return ours == float64(all) }}},
-		{name: name + " failed", ours: "ours failed", ggcr: "layout failed", bare: "oras failed", aim: atMost("0", 0)},
+		rowOf("kept (layout; oras)", "", aim{fmt.Sprintf("all, %d", all), func(ours, _, _ float64) bool { return ours == float64(all) }}),
+		rowOf("deleted, yet there", " undead", atMost("0", 0)),
+		rowOf("failed", " failed", atMost("0", 0)),
 	}}
-	for _, kind := range []string{"ours", "layout", "oras"} {
+	for _, kind := range kinds {
 		g.trials = append(g.trials, func(s *samples) error {
 			return e.inTemp(func(dir string) error { return e.race(s, kind, dir) })
 		})
@@ -41,223 +34,177 @@ func processes(e *env) *group {
 	return g
 }
 
+// extra is how many layers a process puts in each round to delete them.
+const extra = 2
+
+// A workload is what the processes do. In each round each of them puts layers
+// of its own; after each it reads one of its own and one of another process.
+// It then deletes the extra ones, and flushes.
+type workload struct {
+	Kind, Dir           string
+	Procs, Rounds, Each int
+	First               int // of the layers' numbers
+	Who                 int // is this process, from 0
+}
+
+// layer returns the nth layer of a process's round. The first ones are those
+// that are deleted.
+func (w workload) layer(proc, round, n int) (v1.Layer, error) {
+	return smallLayer(w.First + (proc*w.Rounds+round)*(w.Each+extra) + n)
+}
+
 // race starts the processes, lets them go, and counts.
 func (e *env) race(s *samples, kind, dir string) error {
-	if err := makeEmpty(kind, dir); err != nil {
+	w := workload{Kind: kind, Dir: dir, Procs: e.procs, Rounds: e.rounds, Each: e.each, First: e.layers + 1}
+	e.layers += w.Procs * w.Rounds * (w.Each + extra)
+	empty, err := openStore(kind, dir)
+	if err != nil {
 		return err
 	}
-	first := e.layers + 1
-	e.layers += e.procs * e.each
-	children := make([]*child, e.procs)
-	for i := range children {
-		var err error
-		if children[i], err = startChild(kind, dir, first+i*e.each, e.each); err != nil {
-			return err
-		}
+	if err := empty.close(); err != nil {
+		return err
 	}
-	for _, c := range children {
-		if err := c.ready(); err != nil {
-			return err
-		}
+	failed, err := runChildren(w)
+	if err != nil {
+		return err
 	}
-	failed := 0
-	for _, c := range children {
-		c.stdin.Close() // go
-	}
-	for _, c := range children {
-		n, err := c.wait()
-		if err != nil {
-			return err
-		}
-		failed += n
-	}
-	kept, err := countKept(kind, dir, first, e.procs*e.each)
+	kept, undead, err := w.count()
 	s.add(kind, float64(kept))
+	s.add(kind+" undead", float64(undead))
 	s.add(kind+" failed", float64(failed))
 	return err
 }
 
-// makeEmpty makes what the processes open.
-func makeEmpty(kind, dir string) error {
-	switch kind {
-	case "ours":
-		c, err := cache.Open(dir)
-		if err != nil {
-			return err
-		}
-		return c.Close()
-	case "layout":
-		_, err := layout.Write(dir, empty.Index)
-		return err
+// count returns how many layers were kept: index.json lists them, and a newly
+// opened store returns their bytes. Of those that were to be deleted, it
+// returns how many are there in either way.
+func (w workload) count() (kept, undead int, err error) {
+	s, err := openStore(w.Kind, w.Dir)
+	if err != nil && w.Kind != "ours" {
+		return 0, 0, nil // they broke the index for good
+	} else if err != nil {
+		return 0, 0, err
 	}
-	_, err := oci.New(dir)
-	return err
-}
-
-// countKept counts which of n layers are listed, and have their bytes.
-func countKept(kind, dir string, first, n int) (kept int, err error) {
-	var has func(v1.Layer) error
-	if kind == "ours" {
-		c, err := cache.Open(dir)
-		if err != nil {
-			return 0, err
-		}
-		defer c.Close()
-		has = func(l v1.Layer) error { return isKept(c, l) }
-	} else if has, err = listed(dir); err != nil {
-		return 0, err
+	defer func() { err = errors.Join(err, s.close()) }()
+	if err := s.flush(); err != nil {
+		return 0, 0, err
 	}
-	for i := range n {
-		l, err := smallLayer(first + i)
+	digests := listed(w.Dir)
+	for i := range w.Procs * w.Rounds * (w.Each + extra) {
+		l, err := w.layer(0, 0, i)
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
-		if has(l) == nil {
+		name, err := s.name(l)
+		if err != nil {
+			return 0, 0, err
+		}
+		isListed, isRead := digests[name], readBack(s, l) == nil
+		switch {
+		case i%(w.Each+extra) < extra:
+			if isListed || isRead {
+				undead++
+			}
+		case isListed && isRead:
 			kept++
 		}
 	}
-	return kept, nil
+	return kept, undead, nil
 }
 
-// listed returns what looks for a layer in an index.json, and for its blob.
-// An index that is broken lists nothing.
-func listed(dir string) (func(v1.Layer) error, error) {
-	b, err := os.ReadFile(filepath.Join(dir, "index.json"))
-	if err != nil {
-		return nil, err
+// A worker is one of the processes.
+type worker struct {
+	workload
+	store  store
+	rnd    *rand.Rand
+	mine   []v1.Layer // that were put to stay
+	failed int
+}
+
+func newWorker(w workload) (*worker, error) {
+	s, err := openStore(w.Kind, w.Dir)
+	return &worker{workload: w, store: s, rnd: rand.New(rand.NewPCG(4, uint64(w.Who)))}, err
+}
+
+// run does all rounds, each with a store that it opens. Its errors are those of the measurement; what fails of
+// what is measured is counted.
+func (w *worker) run() error {
+	for round := range w.Rounds {
+		if err := w.round(round); err != nil {
+			return err
+		}
+		w.did("close", w.store.close())
+		if round == w.Rounds-1 {
+			break
+		}
+		var err error
+		if w.store, err = openStore(w.Kind, w.Dir); !w.did("open", err) {
+			break // the index is broken
+		}
 	}
-	var idx v1.IndexManifest
-	_ = json.Unmarshal(b, &idx)
-	digests := map[v1.Hash]bool{}
-	for _, d := range idx.Manifests {
-		digests[d.Digest] = true
-	}
-	return func(l v1.Layer) error {
-		h, err := l.Digest()
+	return nil
+}
+
+func (w *worker) round(round int) error {
+	var doomed []v1.Layer
+	for n := range w.Each + extra {
+		l, err := w.layer(w.Who, round, n)
 		if err != nil {
 			return err
 		}
-		if !digests[h] {
-			return errors.New("not listed")
+		switch {
+		case !w.did("put", w.store.put(l)):
+		case n < extra:
+			doomed = append(doomed, l)
+		default:
+			w.mine = append(w.mine, l)
 		}
-		return verify(func() (io.ReadCloser, error) {
-			return os.Open(filepath.Join(dir, "blobs", h.Algorithm, h.Hex))
-		}, h)
-	}, nil
+		if err := w.read(round); err != nil {
+			return err
+		}
+	}
+	for _, l := range doomed {
+		w.did("delete", w.store.remove(l))
+	}
+	w.did("flush", w.store.flush())
+	return nil
 }
 
-// A child is this program, started again to put some layers.
-type child struct {
-	cmd    *exec.Cmd
-	stdin  io.WriteCloser
-	stdout *bufio.Reader
-}
-
-const childVar = "OCICACHE_BENCH_CHILD"
-
-func startChild(kind, dir string, first, n int) (*child, error) {
-	exe, err := os.Executable()
+// read reads a layer of its own, which has to be there, and one of another
+// process, which may not be there yet, or no more.
+func (w *worker) read(round int) error {
+	if len(w.mine) > 0 {
+		w.did("read its own", readBack(w.store, w.mine[w.rnd.IntN(len(w.mine))]))
+	}
+	other := (w.Who + 1 + w.rnd.IntN(w.Procs-1)) % w.Procs
+	l, err := w.layer(other, w.rnd.IntN(round+1), w.rnd.IntN(w.Each+extra))
 	if err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), childVar+"="+fmt.Sprintf("%s,%d,%d,%s", kind, first, n, dir))
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	return &child{cmd, stdin, bufio.NewReader(stdout)}, cmd.Start()
-}
-
-// ready waits until the child is about to put.
-func (c *child) ready() error {
-	_, err := c.stdout.ReadString('\n')
-	return err
-}
-
-// wait returns how many puts failed.
-func (c *child) wait() (failed int, err error) {
-	line, err := c.stdout.ReadString('\n')
-	if err := errors.Join(err, c.cmd.Wait()); err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(strings.TrimSpace(line))
-}
-
-func isChild() bool { return os.Getenv(childVar) != "" }
-
-// runChild says that it is ready, waits for the end of its input, puts, and
-// says how many puts failed.
-func runChild() error {
-	fields := strings.SplitN(os.Getenv(childVar), ",", 4)
-	if len(fields) != 4 {
-		return fmt.Errorf("%s is for internal use", childVar)
-	}
-	first, ferr := strconv.Atoi(fields[1])
-	n, nerr := strconv.Atoi(fields[2])
-	if err := errors.Join(ferr, nerr); err != nil {
 		return err
 	}
-	put, closeIt, err := childPutter(fields[0], fields[3])
-	if err != nil { // it read what another process was writing, say: every put fails
-		put, closeIt = func(v1.Layer) error { return err }, func() error { return nil }
+	if err := readBack(w.store, l); !isAbsent(err) {
+		w.did("read another's", err)
 	}
-	fmt.Println("ready")
-	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+	return nil
+}
+
+// did counts what failed, and says what, if it is ours, of which nothing is
+// to fail.
+func (w *worker) did(what string, err error) bool {
+	if err == nil {
+		return true
+	}
+	w.failed++
+	if w.Kind == "ours" {
+		fmt.Fprintf(os.Stderr, "bench: process %d: %s: %v\n", w.Who, what, err)
+	}
+	return false
+}
+
+// readBack reads a layer from a store, and checks its bytes.
+func readBack(s store, l v1.Layer) error {
+	h, err := l.Digest()
+	if err != nil {
 		return err
 	}
-	failed := 0
-	for i := range n {
-		l, err := smallLayer(first + i)
-		if err != nil {
-			return err
-		}
-		if put(l) != nil {
-			failed++
-		}
-	}
-	fmt.Println(failed)
-	return closeIt()
-}
-
-func childPutter(kind, dir string) (put putter, closeIt func() error, err error) {
-	nothing := func() error { return nil }
-	switch kind {
-	case "ours":
-		c, err := cache.Open(dir)
-		if err != nil {
-			return nil, nil, err
-		}
-		return through(c), c.Close, nil
-	case "layout":
-		return inLayout(layout.Path(dir)), nothing, nil
-	}
-	s, err := oci.New(dir)
-	return inORAS(s), nothing, err
-}
-
-// inORAS keeps a layer in an OCI image layout as oras does: what is tagged is
-// listed.
-func inORAS(s *oci.Store) putter {
-	return func(l v1.Layer) error {
-		h, err := l.Digest()
-		if err != nil {
-			return err
-		}
-		rc, err := l.Compressed()
-		if err != nil {
-			return err
-		}
-		defer rc.Close()
-		d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: digest.Digest(h.String()), Size: 1024}
-		if err := s.Push(context.Background(), d, rc); err != nil {
-			return err
-		}
-		return s.Tag(context.Background(), d, h.Hex)
-	}
+	return verify(func() (io.ReadCloser, error) { return s.open(l) }, h)
 }
