@@ -33,8 +33,7 @@ func (l *Layout) Ingest() (*Ingest, error) {
 	if l.readOnly {
 		return nil, fmt.Errorf("ingest in %s: %w", l.dir, ErrReadOnly)
 	}
-	name := random()
-	lock, err := l.lockIngest(name)
+	name, lock, err := l.lockIngest()
 	if err != nil {
 		return nil, err
 	}
@@ -45,22 +44,35 @@ func (l *Layout) Ingest() (*Ingest, error) {
 	return &Ingest{File: f, l: l, name: name, lock: lock}, nil
 }
 
-// lockIngest creates and locks the lock file of an ingest. A sweep of
-// another process may take the new file for debris in between; the lock then
-// stands on a file that is gone, and another is made.
-func (l *Layout) lockIngest(name string) (*flock.Flock, error) {
-	for range 10 {
+// lockIngest finds a name for an ingest, and creates and locks its lock file.
+// A sweep, which may be in another process, can take the new file for debris
+// before it is locked; then another name is tried.
+func (l *Layout) lockIngest() (name string, lock *flock.Flock, err error) {
+	for try := range 10 {
+		time.Sleep(time.Duration(try) * time.Millisecond)
+		name := random()
 		lock := l.flock(ingestDir + "/" + name + lockSuffix)
 		ok, err := l.tryLock(lock, ingestDir+"/"+name+lockSuffix)
 		if err != nil {
-			return nil, err
+			return "", nil, err
 		}
-		if _, serr := l.ingests.lstat(name + lockSuffix); ok && serr == nil {
-			return lock, nil
+		if ok && l.holds(lock, name) {
+			return name, lock, nil
 		}
 		_ = lock.Close()
 	}
-	return nil, fmt.Errorf("ingest in %s: the directory is another one than was opened", l.dir)
+	return "", nil, fmt.Errorf("ingest in %s: the directory is another one than was opened", l.dir)
+}
+
+// holds reports whether a lock is on the file that an ingest's lock file has
+// the name of, not on one that was removed before it was locked.
+func (l *Layout) holds(lock *flock.Flock, name string) bool {
+	held, err := lock.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := l.ingests.lstat(name + lockSuffix)
+	return err == nil && os.SameFile(held, there)
 }
 
 func (l *Layout) unlockIngest(name string, lock *flock.Flock) error {
@@ -126,7 +138,7 @@ func (l *Layout) sweep() {
 // is made if it is missing: another tool may have removed it.
 func (l *Layout) sweepIngest(name string) {
 	lock := l.flock(ingestDir + "/" + name + lockSuffix)
-	if ok, err := lock.TryLock(); err != nil || !ok {
+	if ok, err := lock.TryLock(); err != nil || !ok || !l.holds(lock, name) {
 		_ = lock.Close()
 		return
 	}

@@ -153,7 +153,7 @@ func (c *core) follow(p []byte) (int, error) {
 	f := c.ref.f
 	f.want()
 	f.mu.Lock()
-	for c.off == f.size && !f.over && f.ctx.Err() == nil && !c.isClosed() && !(f.stalled && c.canLeave()) {
+	for c.off == f.size && !f.over && f.ctx.Err() == nil && !c.isClosed() && (!f.stalled || !c.canLeave()) {
 		f.changed.Wait()
 	}
 	inFile := f.size - int64(len(f.tail))
