@@ -46,13 +46,22 @@ func (c *Cache) writing(alg string, commit func(in *layout.Ingest, got v1.Hash, 
 		},
 		Hash:    newHash(alg),
 		Size:    -1,
-		Limit:   c.room,
+		Limit:   c.allow,
 		Check:   func([]byte, int64) error { return nil },
 		Commit:  func(sum []byte, n int64) error { return commit(in, sumHash(alg, sum), n) },
 		Fault:   c.fault,
 		Slots:   c.fillSlots,
 		Persist: c.o.finishAbandoned,
 	}
+}
+
+// allow returns an error if n bytes are more than any layer may have, or if
+// there is no room for more.
+func (c *Cache) allow(n int64) error {
+	if n > c.o.maxUncompressed {
+		return fmt.Errorf("%w of %d bytes", ErrTooLarge, c.o.maxUncompressed)
+	}
+	return c.room(n)
 }
 
 // room returns an error if the disk is nearly full. It looks now and then.

@@ -51,11 +51,17 @@ func openDir(t *testing.T, dir string, opts ...cache.Option) *cache.Cache {
 	}
 	dirs.Store(c, dir)
 	openCaches.Add(1)
+	n, _ := openIn.LoadOrStore(dir, new(atomic.Int64))
+	inDir := n.(*atomic.Int64)
+	inDir.Add(1)
 	t.Cleanup(func() {
 		if err := c.Close(); err != nil {
 			t.Errorf("Close: %v", err)
 		}
 		checkDir(t, dir)
+		if inDir.Add(-1) == 0 {
+			checkFiles(t, dir)
+		}
 		if openCaches.Add(-1) == 0 {
 			checkGoroutines(t)
 		}
@@ -63,7 +69,10 @@ func openDir(t *testing.T, dir string, opts ...cache.Option) *cache.Cache {
 	return c
 }
 
-var openCaches atomic.Int64
+var (
+	openCaches atomic.Int64
+	openIn     sync.Map // directory to *atomic.Int64, of the caches that are open in it
+)
 
 var dirs sync.Map // *cache.Cache to its directory
 
@@ -105,6 +114,38 @@ func checkDir(t *testing.T, dir string) {
 var tamperedPaths sync.Map
 
 func tampered(path string) bool { _, ok := tamperedPaths.Load(path); return ok }
+
+// checkFiles waits until this process has no file below a directory open: those
+// of readers that were dropped go with them. Where the system does not tell,
+// it looks at nothing.
+func checkFiles(t *testing.T, dir string) {
+	t.Helper()
+	var left []string
+	for range 400 {
+		runtime.GC()
+		if left = openFiles(dir); len(left) == 0 {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	t.Errorf("files are left open:\n%s", strings.Join(left, "\n"))
+}
+
+// openFiles returns the paths below a directory that this process has open.
+func openFiles(dir string) []string {
+	const fds = "/proc/self/fd" // Linux
+	des, err := os.ReadDir(fds)
+	if err != nil {
+		return nil
+	}
+	var paths []string
+	for _, de := range des {
+		if path, err := os.Readlink(filepath.Join(fds, de.Name())); err == nil && strings.HasPrefix(path, dir) {
+			paths = append(paths, path)
+		}
+	}
+	return paths
+}
 
 // checkGoroutines waits for the goroutines of our packages to end.
 func checkGoroutines(t *testing.T) {

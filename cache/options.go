@@ -104,7 +104,8 @@ func WithFinishAbandoned() Option { return func(o *options) { o.finishAbandoned 
 func WithoutTar() Option { return func(o *options) { o.keepTar = false } }
 
 // WithMaxUncompressed limits what one layer may decompress to, in bytes.
-// Reading more is [ErrTooLarge]. The default is 128 GiB.
+// Reading more is [ErrTooLarge]. Of an origin that sends more compressed,
+// nothing is kept. The default is 128 GiB.
 func WithMaxUncompressed(bytes int64) Option { return func(o *options) { o.maxUncompressed = bytes } }
 
 // WithMaxFills limits how many origins are read at a time. Further ones wait,
