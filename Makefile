@@ -1,13 +1,14 @@
 GO ?= go
 LINT ?= golangci-lint
 FUZZTIME ?= 5s
+SOAKTIME ?= 10m
 # More arguments for go test, for example TESTFLAGS=-count=1.
 TESTFLAGS ?=
 
 # The directories of the nested modules.
 NESTED = $$(find . -name go.mod ! -path ./go.mod ! -path '*/.*/*' ! -path '*/testdata/*' ! -path '*/node_modules/*' -exec dirname {} \; | sort)
 
-.PHONY: test race lint fuzz bench nested cross
+.PHONY: test race lint fuzz bench soak powerloss nested cross
 
 test:
 	$(GO) vet ./...
@@ -34,6 +35,13 @@ fuzz:
 
 bench:
 	cd bench && $(GO) run .
+
+soak:
+	$(GO) run ./internal/soak -for $(SOAKTIME)
+
+# For root on Linux.
+powerloss:
+	$(GO) run ./internal/powerloss
 
 nested:
 	@for dir in $(NESTED); do \

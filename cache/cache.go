@@ -90,7 +90,7 @@ func Open(dir string, opts ...Option) (*Cache, error) {
 		o.log.Warn("the file system may be one of the network, whose locks may not hold", "dir", dir, "type", network)
 	}
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
-	c.syncer = startSyncer(l, o.sync)
+	c.syncer = startSyncer(l, o.sync, c.recordUnsynced)
 	return c, nil
 }
 
@@ -223,15 +223,18 @@ func (c *Cache) Delete(h v1.Hash) error {
 		return fmt.Errorf("cache: delete %s: %w", h, ErrClosed)
 	}
 	c.catchUp()
-	keep := c.othersReach(h)
-	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
-		if !c.catalog.known(h) {
+	keep, err := c.othersReach(h)
+	if err != nil {
+		return fmt.Errorf("cache: delete %s: %w", h, err)
+	}
+	err = c.layout.Update(c.ctx, func(tx *layout.Tx) error {
+		switch {
+		case !c.catalog.known(h):
 			return ErrNotFound
+		case keep:
+			return tx.Append(index.DeleteRecord(h))
 		}
-		if err := tx.Append(index.DeleteRecord(h)); err != nil || keep {
-			return err
-		}
-		return tx.Trash(h)
+		return tx.Remove(h, index.DeleteRecord(h))
 	})
 	if err != nil {
 		return fmt.Errorf("cache: delete %s: %w", h, err)

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"fmt"
+	"io"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -31,7 +32,11 @@ type tarFacts struct {
 
 // commitBlob makes an ingest the blob of its digest, and records its pair.
 func (c *Cache) commitBlob(in *layout.Ingest, f blobFacts) error {
-	if f.diffID == (v1.Hash{}) && isPlain(in) {
+	plain, err := isPlain(in)
+	if err != nil {
+		return err
+	}
+	if f.diffID == (v1.Hash{}) && plain {
 		f.diffID = f.digest // distributed uncompressed
 	}
 	return c.commit(in, f.digest, func(tx *layout.Tx) error {
@@ -124,7 +129,7 @@ func (c *Cache) commit(in *layout.Ingest, h v1.Hash, record func(*layout.Tx) err
 			return err
 		}
 	}
-	if in != nil {
+	if in != nil && in.Committed() { // else good bytes were there
 		c.syncer.add(h)
 	}
 	c.compact()
@@ -165,8 +170,11 @@ func (c *Cache) refute(h v1.Hash) {
 }
 
 // isPlain reports whether an ingest's content is not compressed.
-func isPlain(in *layout.Ingest) bool {
+func isPlain(in *layout.Ingest) (bool, error) {
 	prefix := make([]byte, compression.DetectLen)
-	n, _ := in.ReadAt(prefix, 0)
-	return compression.Detect(prefix[:n]) == compression.Plain
+	n, err := in.ReadAt(prefix, 0)
+	if err != nil && err != io.EOF {
+		return false, err
+	}
+	return compression.Detect(prefix[:n]) == compression.Plain, nil
 }

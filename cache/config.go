@@ -102,6 +102,12 @@ func (l *layer) decompression(h v1.Hash, alg string) config {
 	cfg := l.c.writing(alg, func(in *layout.Ingest, got v1.Hash, n int64) error {
 		return l.c.commitTar(in, tarFacts{diffID: got, size: n, mediaType: compression.Uncompressed(l.mediaType()), digest: h})
 	})
+	cfg.Check = func(sum []byte, _ int64) error {
+		if err := l.c.rotten(h, sumHash(alg, sum)); err != nil {
+			return fmt.Errorf("%w: %w", fill.ErrAgain, err)
+		}
+		return nil
+	}
 	cfg.Slots = l.c.decompressSlots
 	cfg.Lazy = true // what is opened and not read holds no slot, and leaves neither form behind
 	cfg.Open = func(context.Context) (io.ReadCloser, error) {
@@ -165,28 +171,6 @@ func (c *Cache) recompress(e index.Entry) bool {
 		return false
 	}
 	return true
-}
-
-// compress returns a reader of the compressed form of a tar in the cache.
-func (c *Cache) compress(tar index.Entry, s compression.Settings) (io.ReadCloser, error) {
-	b, err := c.openBlob(tar)
-	if err != nil {
-		return nil, err
-	}
-	c.count.compressions.Add(1)
-	pr, pw := io.Pipe()
-	go func() {
-		defer b.Close()
-		w, err := compression.NewWriter(pw, s)
-		if err == nil {
-			_, err = io.CopyBuffer(w, struct{ io.Reader }{b}, make([]byte, 64<<10))
-			if cerr := w.Close(); err == nil {
-				err = cerr
-			}
-		}
-		pw.CloseWithError(err)
-	}()
-	return pr, nil
 }
 
 // mediaType returns the layer's media type as far as it is known.

@@ -2,7 +2,9 @@ package cache
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
+	"io/fs"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -29,9 +31,15 @@ type manifest struct {
 }
 
 // readManifest reads a blob as a manifest. It reports false for what is none.
-func readManifest(b *layout.Blob) (m manifest, ok bool) {
-	err := json.NewDecoder(io.NewSectionReader(b, 0, maxManifest)).Decode(&m)
-	return m, err == nil && (len(m.Manifests) > 0 || m.Config.Digest != "")
+func readManifest(b *layout.Blob) (m manifest, ok bool, err error) {
+	raw, err := io.ReadAll(io.NewSectionReader(b, 0, min(b.Size, maxManifest)))
+	if err != nil || len(raw) == 0 || raw[0] != '{' {
+		return manifest{}, false, err
+	}
+	if json.Unmarshal(raw, &m) != nil {
+		return manifest{}, false, nil
+	}
+	return m, len(m.Manifests) > 0 || m.Config.Digest != "", nil
 }
 
 // links returns all that a manifest names.
@@ -45,18 +53,19 @@ func (m manifest) links() []link {
 
 // othersReach reports whether an image or an index that another tool listed
 // in the layout reaches a blob: then the blob is theirs too.
-func (c *Cache) othersReach(h v1.Hash) bool {
-	want, found := h.String(), false
-	c.reach(func(digest string) bool {
+func (c *Cache) othersReach(h v1.Hash) (found bool, err error) {
+	want := h.String()
+	err = c.reach(func(digest string) bool {
 		found = digest == want
 		return !found
 	})
-	return found
+	return found, err
 }
 
 // reach calls yield with each digest that what other tools listed in the
-// layout reaches, once, until yield returns false.
-func (c *Cache) reach(yield func(digest string) bool) {
+// layout reaches, once, until yield returns false. It returns an error if a
+// manifest that is there cannot be read: it may reach more.
+func (c *Cache) reach(yield func(digest string) bool) error {
 	seen := map[string]bool{}
 	todo := []link{}
 	for _, raw := range c.catalog.foreign() {
@@ -73,26 +82,34 @@ func (c *Cache) reach(yield func(digest string) bool) {
 		}
 		seen[l.Digest] = true
 		if !yield(l.Digest) {
-			return
+			return nil
 		}
 		if l.MediaType.IsImage() || l.MediaType.IsIndex() {
-			todo = append(todo, c.links(l.Digest)...)
+			links, err := c.links(l.Digest)
+			if err != nil {
+				return err
+			}
+			todo = append(todo, links...)
 		}
 	}
+	return nil
 }
 
-// links returns what a manifest or an index names, nothing if it cannot be
-// read.
-func (c *Cache) links(digest string) []link {
+// links returns what a manifest or an index names: nothing if it is not
+// there, or is none.
+func (c *Cache) links(digest string) ([]link, error) {
 	h, err := v1.NewHash(digest)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	b, err := c.layout.Blob(h)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
+		return nil, nil
+	}
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	defer b.Close()
-	m, _ := readManifest(b)
-	return m.links()
+	m, _, err := readManifest(b)
+	return m.links(), err
 }

@@ -84,6 +84,9 @@ type diffLayer struct {
 
 // resolve returns the layer of the compressed form.
 func (d *diffLayer) resolve() (v1.Layer, error) {
+	if d.c.fills.isClosed() {
+		return nil, fmt.Errorf("cache: compressed form of %s: %w", d.diffID, ErrClosed)
+	}
 	d.mu.Lock()
 	l := d.resolved
 	d.mu.Unlock()

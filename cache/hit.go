@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+	"syscall"
 
 	"github.com/ocicache/ocicache/layout"
 )
@@ -109,7 +110,7 @@ func (h *hit) WriteTo(w io.Writer) (int64, error) {
 		h.c.count.bytesSaved.Add(n)
 		if err == nil {
 			err = io.EOF
-		} else if !isReadError(err) {
+		} else if !h.failed(err) {
 			return n, err
 		}
 		if err := h.ended(err); err == io.EOF {
@@ -122,11 +123,14 @@ func (h *hit) WriteTo(w io.Writer) (int64, error) {
 	return n + m, err
 }
 
-// isReadError tells an error of reading the file from one of writing what
-// was read.
-func isReadError(err error) bool {
-	var perr *fs.PathError
-	return errors.As(err, &perr) && perr.Op == "read"
+// failed tells whether it was the blob that could not be copied, or whatever
+// it was copied to: the system's own copying does not say.
+func (h *hit) failed(err error) bool {
+	if errors.Is(err, syscall.EIO) {
+		return true
+	}
+	_, err = h.blob.ReadAt(make([]byte, 1), h.off)
+	return err != nil && err != io.EOF
 }
 
 // ReadAt implements io.ReaderAt. It does not fall back on the origin.
@@ -162,9 +166,9 @@ func (h *hit) Close() error {
 	if already {
 		return nil
 	}
-	err := h.blob.Close()
+	_ = h.blob.Close() // it was only read
 	if own != nil {
-		err = errors.Join(err, own.Close())
+		return own.Close()
 	}
-	return err
+	return nil
 }

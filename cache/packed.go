@@ -44,9 +44,12 @@ func (p *packedLayer) MediaType() (types.MediaType, error) {
 }
 
 func (p *packedLayer) Compressed() (io.ReadCloser, error) {
+	if p.c.fills.isClosed() {
+		return nil, fmt.Errorf("cache: read: %w", ErrClosed)
+	}
 	rc, err := p.c.compress(p.tar, p.c.o.codec)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cache: compressed: %w", err)
 	}
 	return verified(rc, expect{digest: p.digest, size: p.size}), nil
 }

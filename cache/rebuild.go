@@ -32,7 +32,7 @@ var errUnlisted = errors.New("nothing lists it")
 // addOrphan notes an orphan, and what it looks like.
 func (s *scrub) addOrphan(h v1.Hash, b *layout.Blob, c contents) {
 	o := orphan{digest: h, stamp: stamp{b.Size, b.ModTime}, contents: c, tar: isTar(b)}
-	if m, ok := readManifest(b); ok {
+	if m, ok, err := readManifest(b); ok && err == nil {
 		o.manifest = &m
 	}
 	s.mu.Lock()

@@ -106,6 +106,9 @@ func (t *tarBlob) Size() (int64, error)                { return t.e.Size, nil }
 func (t *tarBlob) MediaType() (types.MediaType, error) { return types.MediaType(t.e.MediaType), nil }
 
 func (t *tarBlob) Compressed() (io.ReadCloser, error) {
+	if t.c.fills.isClosed() {
+		return nil, fmt.Errorf("cache: read: %w", ErrClosed)
+	}
 	if rc := t.c.openHit(t.e, nil); rc != nil {
 		return rc, nil
 	}

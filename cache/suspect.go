@@ -114,9 +114,27 @@ func (c *Cache) hashFile(r io.Reader, alg string) (v1.Hash, error) {
 	return sumHash(alg, h.Sum(nil)), nil
 }
 
+// rotten is called when a blob was found to decompress to a diffID. If it was
+// verified to decompress to another one, either that is wrong or the blob
+// rotted, and nothing showed it: it is hashed. It returns an error if it rotted.
+func (c *Cache) rotten(h, diffID v1.Hash) error {
+	e, ok := c.catalog.get(h)
+	if !ok || e.Pair != index.Verified || e.DiffID == diffID || e.DiffID.Algorithm != diffID.Algorithm {
+		return nil
+	}
+	b, err := c.layout.Blob(h)
+	if err != nil {
+		return nil // another process knew
+	}
+	defer b.Close()
+	return c.recheck(h, b)
+}
+
 // pass records that a file was found to be good.
 func (c *Cache) pass(h v1.Hash, b *layout.Blob) error {
-	c.checks.passed.Store(h, stamp{b.Size, b.ModTime})
+	if settled(b.ModTime) != 0 {
+		c.checks.passed.Store(h, stamp{b.Size, b.ModTime})
+	}
 	if c.o.readOnly {
 		return nil
 	}

@@ -17,6 +17,8 @@ import (
 // was told.
 type syncer struct {
 	layout  *layout.Layout
+	tell    func(v1.Hash, error) // is told of each blob whose sync fails
+	one     sync.Mutex           // held by the sync under way, until its result is noted
 	wake    chan struct{}
 	stopped chan struct{}
 
@@ -26,8 +28,8 @@ type syncer struct {
 	over   bool
 }
 
-func startSyncer(l *layout.Layout, level SyncLevel) *syncer {
-	s := &syncer{layout: l, failed: map[v1.Hash]struct{}{}, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
+func startSyncer(l *layout.Layout, level SyncLevel, tell func(v1.Hash, error)) *syncer {
+	s := &syncer{layout: l, tell: tell, failed: map[v1.Hash]struct{}{}, wake: make(chan struct{}, 1), stopped: make(chan struct{})}
 	if l.ReadOnly() || level != SyncCheckpoint {
 		s.over = true
 		close(s.stopped)
@@ -63,16 +65,33 @@ func (s *syncer) run() {
 
 // sync syncs a blob, and fails for good once it failed.
 func (s *syncer) sync(h v1.Hash) error {
-	err := s.layout.SyncBlob(h)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.failed[h] = struct{}{}
-	}
-	if _, failed := s.failed[h]; failed && err == nil {
-		return errSync
+	err := s.syncOnce(h)
+	if err != nil && !errors.Is(err, errSync) && !errors.Is(err, fs.ErrNotExist) {
+		s.tell(h, err)
 	}
 	return err
+}
+
+func (s *syncer) syncOnce(h v1.Hash) error {
+	s.one.Lock()
+	defer s.one.Unlock()
+	if s.hasFailed(h) {
+		return errSync
+	}
+	err := s.layout.SyncBlob(h)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.failed[h] = struct{}{}
+	}
+	return err
+}
+
+func (s *syncer) hasFailed(h v1.Hash) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, failed := s.failed[h]
+	return failed
 }
 
 func (s *syncer) next() (h v1.Hash, ok bool) {
@@ -105,7 +124,6 @@ func (c *Cache) syncAll(snapshot *index.Catalog) error {
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
 			return ""
 		}
-		c.fault(err)
 		return syncFailed + layout.Boot()
 	})
 	if err := c.layout.SyncDirs(); err != nil {
@@ -113,6 +131,21 @@ func (c *Cache) syncAll(snapshot *index.Catalog) error {
 	}
 	c.catalog.adoptSynced(snapshot)
 	return nil
+}
+
+// recordUnsynced tells all processes, at once, that a blob's sync failed: the
+// next one's would succeed, and mean nothing.
+func (c *Cache) recordUnsynced(h v1.Hash, cause error) {
+	c.fault(cause)
+	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
+		e, ok := c.catalog.get(h)
+		if !ok || e.Unsynced == "" {
+			return nil
+		}
+		e.Unsynced = syncFailed + layout.Boot()
+		return tx.Append(index.PutRecord(e))
+	})
+	c.faulted(err)
 }
 
 // syncFailed stands before the boot for a blob whose sync failed: what this

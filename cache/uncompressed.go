@@ -83,6 +83,9 @@ func (l *layer) decompressing(h v1.Hash, alg string, check func(sum []byte, n in
 	}
 	l.c.count.decompressions.Add(1)
 	return &verifier{ReadCloser: l.c.decompress(src, h.String()), h: newHash(alg), size: -1, check: func(sum []byte, n int64) error {
+		if err := l.c.rotten(h, sumHash(alg, sum)); err != nil {
+			return err
+		}
 		if err := check(sum, n); err != nil {
 			return err
 		}

@@ -86,7 +86,10 @@ func (s *scrub) run(ctx context.Context) error {
 		return err
 	}
 	s.reached = map[string]bool{}
-	s.c.reach(func(digest string) bool { s.reached[digest] = true; return true })
+	err = s.c.reach(func(digest string) bool { s.reached[digest] = true; return true })
+	if err != nil {
+		return err
+	}
 	for _, path := range others {
 		s.found(Finding{Problem: Stray, Path: path, Err: errors.New("its name is no digest")})
 	}

@@ -52,13 +52,19 @@ func (l *Layout) setAside(ctx context.Context) error {
 			return err
 		}
 		l.sweepNew()
-		if lg.journal == nil || lg.journal.number == 0 || !l.exists(journalFile) {
-			return nil
-		}
-		if err := l.root.rename(journalFile, oldJournal); err != nil {
+		there, err := l.exists(journalFile)
+		if err != nil || !there || lg.journal == nil || lg.journal.number == 0 {
 			return err
 		}
-		return l.ensureJournal()
+		name, err := l.newJournal(lg.journal.generation) // first: the disk may be full
+		if err != nil {
+			return err
+		}
+		if err := l.root.rename(journalFile, oldJournal); err != nil {
+			_ = l.root.remove(name)
+			return err
+		}
+		return l.beginJournal(name)
 	})
 }
 

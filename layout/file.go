@@ -1,15 +1,21 @@
 package layout
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"strings"
 )
 
-func (l *Layout) exists(name string) bool {
+// exists reports whether a file is there. What cannot be told is an error: a
+// file that is taken for missing may be written anew.
+func (l *Layout) exists(name string) (bool, error) {
 	_, err := l.root.stat(name)
-	return err == nil
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // readSmall reads a file that is a few bytes long unless somebody meddled.
@@ -48,29 +54,46 @@ func (l *Layout) writeFile(name string, b []byte) error {
 	})
 }
 
-// replaceFile writes a new file in the state directory and renames it to
-// name: readers see the old one or the new one. The new bytes are synced
-// first.
-func (l *Layout) replaceFile(name string, write func(io.Writer) error) (err error) {
-	tmp := stateDir + "/new-" + strings.ReplaceAll(name, "/", "-") + "-" + random()
-	f, err := l.root.open(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+// writeNew is writeFile for a file that stays as it is if it is there.
+func (l *Layout) writeNew(name string, b []byte) error {
+	if there, err := l.exists(name); there || err != nil {
+		return err
+	}
+	return l.writeFile(name, b)
+}
+
+// replaceFile writes a new file and renames it to name: readers see the old
+// one or the new one.
+func (l *Layout) replaceFile(name string, write func(io.Writer) error) error {
+	tmp, err := l.writeTemp(name, write)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-			_ = l.root.remove(tmp)
-		}
-	}()
-	if err := write(f); err != nil {
+	if err := l.root.rename(tmp, name); err != nil { // the commit point
+		_ = l.root.remove(tmp)
 		return err
 	}
-	if err := f.Sync(); err != nil {
-		return err
+	return nil
+}
+
+// writeTemp writes a file in the state directory that is to be renamed to
+// name, and syncs its bytes.
+func (l *Layout) writeTemp(name string, write func(io.Writer) error) (tmp string, err error) {
+	tmp = stateDir + "/new-" + strings.ReplaceAll(name, "/", "-") + "-" + random()
+	f, err := l.root.open(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return "", err
 	}
-	if err := f.Close(); err != nil {
-		return err
+	err = write(f)
+	if err == nil {
+		err = f.Sync()
 	}
-	return l.root.rename(tmp, name) // the commit point
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		_ = l.root.remove(tmp)
+		return "", err
+	}
+	return tmp, nil
 }

@@ -82,6 +82,9 @@ func (l *Layout) unlockIngest(name string, lock *flock.Flock) error {
 	return errors.Join(lock.Close(), l.ingests.remove(name+lockSuffix))
 }
 
+// Committed reports whether the bytes became a blob.
+func (in *Ingest) Committed() bool { return in.committed }
+
 // Release ends the writing: bytes that were not committed are discarded, and
 // the lock is given up. The file can be read until it is closed. Releasing
 // twice is harmless.

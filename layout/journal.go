@@ -78,19 +78,38 @@ func (l *Layout) openJournalFile(name string) (File, error) {
 	return openRegular(l.root, name, os.O_RDWR)
 }
 
-// createJournal makes an empty journal. The writers' lock is held.
-func (l *Layout) createJournal(previous string) (*journal, error) {
+// newJournal writes an empty journal, which beginJournal gives its name. The
+// writers' lock is held for both.
+func (l *Layout) newJournal(previous string) (name string, err error) {
 	h, err := json.Marshal(journalHeader{Version: 1, Generation: random(), Previous: previous, Boot: Boot()})
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	if err := l.writeFile(journalFile, append(h, '\n')); err != nil {
-		return nil, err
+	return l.writeTemp(journalFile, func(w io.Writer) error {
+		_, err := w.Write(append(h, '\n'))
+		return err
+	})
+}
+
+// beginJournal makes a new journal the one that is appended to. log.mu is held.
+func (l *Layout) beginJournal(name string) error {
+	if err := l.root.rename(name, journalFile); err != nil {
+		_ = l.root.remove(name)
+		return err
 	}
 	if err := l.syncDirs(stateDir); err != nil { // from here on, a sync of the file is one of its records
-		return nil, err
+		return err
 	}
-	return l.openJournal(journalFile)
+	j, err := l.openJournal(journalFile)
+	if err != nil {
+		return err
+	}
+	if j == nil {
+		return fmt.Errorf("%s vanished as it was made", l.path(journalFile))
+	}
+	l.log.journal.Close()
+	l.log.journal = j
+	return nil
 }
 
 // Close closes the file. A nil journal is closed already.

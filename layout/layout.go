@@ -156,7 +156,11 @@ func (l *Layout) prepare() error {
 	if l.ingests, err = l.root.openFolder(ingestDir); err != nil {
 		return err
 	}
-	if isLayout && l.exists(versionFile) {
+	isOurs, err := l.exists(versionFile)
+	if err != nil {
+		return err
+	}
+	if isLayout && isOurs {
 		l.sweep()
 		return nil
 	}
@@ -204,7 +208,12 @@ func (l *Layout) checkEmpty() error {
 	for _, name := range names {
 		// The version comes first in a create: it is looked for after what
 		// another process may be creating now.
-		if name != stateDir && !l.exists(versionFile) {
+		if name == stateDir {
+			continue
+		}
+		if isOurs, err := l.exists(versionFile); err != nil {
+			return err
+		} else if !isOurs {
 			return fmt.Errorf("%w: it has no %s file and holds other things, %q among them", ErrNotLayout, ocispec.ImageLayoutFile, name)
 		}
 	}
@@ -221,17 +230,13 @@ func (l *Layout) create() error {
 	if err := l.root.mkdir(filepath.Join(ocispec.ImageBlobsDir, "sha256"), 0o755); err != nil {
 		return err
 	}
-	if !l.exists(ocispec.ImageIndexFile) {
-		empty := `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[` + "\n]}\n"
-		if err := l.writeFile(ocispec.ImageIndexFile, []byte(empty)); err != nil {
-			return err
-		}
+	empty := `{"schemaVersion":2,"mediaType":"` + ocispec.MediaTypeImageIndex + `","manifests":[` + "\n]}\n"
+	if err := l.writeNew(ocispec.ImageIndexFile, []byte(empty)); err != nil {
+		return err
 	}
-	if !l.exists(ocispec.ImageLayoutFile) {
-		il := `{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}` + "\n"
-		if err := l.writeFile(ocispec.ImageLayoutFile, []byte(il)); err != nil {
-			return err
-		}
+	il := `{"imageLayoutVersion":"` + ocispec.ImageLayoutVersion + `"}` + "\n"
+	if err := l.writeNew(ocispec.ImageLayoutFile, []byte(il)); err != nil {
+		return err
 	}
 	return l.syncDirs(ocispec.ImageBlobsDir, stateDir, ".")
 }

@@ -2,7 +2,10 @@
 
 package layout
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+)
 
 // openNonblock keeps an open from waiting for the other end of a FIFO.
 const openNonblock = syscall.O_NONBLOCK
@@ -13,6 +16,11 @@ const openNoFollow = syscall.O_NOFOLLOW
 // removeBeforeUnlock: a lock file is removed while it is still locked, so
 // that nobody locks a file that is about to go.
 const removeBeforeUnlock = true
+
+// isFull reports whether an error says that there is no room on the disk.
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
 
 const (
 	canSyncDir = true

@@ -1,6 +1,11 @@
 package layout
 
-import "syscall"
+import (
+	"errors"
+	"syscall"
+
+	"golang.org/x/sys/windows"
+)
 
 // openNonblock has nothing to do here: there are no FIFOs among files.
 const openNonblock = 0
@@ -11,6 +16,11 @@ const openNoFollow = 0
 // removeBeforeUnlock: a file that is open without FILE_SHARE_DELETE, as
 // flock opens it, cannot be removed.
 const removeBeforeUnlock = false
+
+// isFull reports whether an error says that there is no room on the disk.
+func isFull(err error) bool {
+	return errors.Is(err, windows.ERROR_DISK_FULL) || errors.Is(err, windows.ERROR_HANDLE_DISK_FULL)
+}
 
 const (
 	canSyncDir = false

@@ -37,9 +37,7 @@ func (l *Layout) Update(ctx context.Context, fn func(*Tx) error) error {
 			return tx.run(fn)
 		})
 	})
-	for _, name := range tx.trashed {
-		_ = l.root.remove(name) // sweep finds what stays
-	}
+	tx.empty()
 	return err
 }
 
@@ -100,6 +98,30 @@ func (tx *Tx) Trash(h v1.Hash) error {
 	return nil
 }
 
+// Remove appends the record of a blob's removal, and takes the blob out of
+// the layout, like Trash. On a full disk it is the other way round, so that
+// the bytes make room for the record: a blob that is listed and not there is
+// a miss, as it is after the record.
+func (tx *Tx) Remove(h v1.Hash, record []byte) error {
+	err := tx.Append(record)
+	if err != nil && !isFull(err) {
+		return err
+	}
+	if terr := tx.Trash(h); err == nil || terr != nil {
+		return terr
+	}
+	tx.empty()
+	return tx.Append(record)
+}
+
+// empty unlinks what was trashed. What cannot be, sweep finds.
+func (tx *Tx) empty() {
+	for _, name := range tx.trashed {
+		_ = tx.l.root.remove(name)
+	}
+	tx.trashed = nil
+}
+
 // Quarantine takes a blob out of the layout and keeps its bytes aside, one
 // file for each digest.
 func (tx *Tx) Quarantine(h v1.Hash) error {
@@ -114,8 +136,8 @@ func (tx *Tx) moveAway(h v1.Hash, name string) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if !tx.l.exists(BlobPath(h)) {
-		return nil
+	if there, err := tx.l.exists(BlobPath(h)); !there || err != nil {
+		return err
 	}
 	if err := tx.l.root.mkdir(path.Dir(name), 0o700); err != nil { // another tool removed it
 		return err
@@ -150,7 +172,11 @@ func (tx *Tx) Append(records ...[]byte) error {
 // ensureJournal makes the journal that is appended to, if there is none. The
 // writers' lock and log.mu are held, and the log is caught up.
 func (l *Layout) ensureJournal() error {
-	if current, err := l.root.stat(journalFile); err == nil && l.log.journal != nil {
+	current, err := l.root.stat(journalFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err == nil && l.log.journal != nil {
 		if same, err := l.log.journal.is(current); err != nil || same {
 			return err
 		}
@@ -159,16 +185,11 @@ func (l *Layout) ensureJournal() error {
 	if l.log.journal != nil {
 		previous = l.log.journal.generation // a checkpoint died after it set this one aside
 	}
-	j, err := l.createJournal(previous)
+	name, err := l.newJournal(previous)
 	if err != nil {
 		return err
 	}
-	if j == nil {
-		return fmt.Errorf("%s vanished as it was made", l.path(journalFile))
-	}
-	l.log.journal.Close()
-	l.log.journal = j
-	return nil
+	return l.beginJournal(name)
 }
 
 // appendJournal writes lines behind the last whole line. What a crash tore

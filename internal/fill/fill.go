@@ -43,7 +43,7 @@ type Config struct {
 	// the file's.
 	Limit func(n int64) error
 	// Check is called with the hash and the number of the bytes; its error
-	// is the origin's.
+	// is the origin's, unless it is [ErrAgain].
 	Check func(sum []byte, n int64) error
 	// Commit makes the file a blob. Its error is the cache's: readers have
 	// got the right bytes and do not see it.
@@ -64,6 +64,10 @@ type Config struct {
 	// read something.
 	Persist bool
 }
+
+// ErrAgain is returned by [Config.Check] if what was read is wrong, and is
+// not if it is read again: all readers do.
+var ErrAgain = errors.New("what was read has changed")
 
 var errFile = errors.New("the fill cannot be kept")
 
@@ -246,7 +250,9 @@ func (f *Fill) fill() ([]byte, error) {
 	if err := origin.Close(); err != nil && n != f.cfg.Size {
 		return nil, &OriginError{err}
 	}
-	if err := f.cfg.Check(sum, n); err != nil {
+	if err := f.cfg.Check(sum, n); errors.Is(err, ErrAgain) {
+		return nil, err
+	} else if err != nil {
 		return nil, &OriginError{err}
 	}
 	return sum, nil
