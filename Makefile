@@ -29,7 +29,7 @@ fuzz:
 	awk '/^Fuzz/ { t[n++] = $$1 } /^ok/ { for (i = 0; i < n; i++) print $$2, t[i]; n = 0 }' | \
 	while read -r pkg target; do \
 		echo "fuzz $$pkg $$target"; \
-		run="$(GO) test -run ^$$ -fuzz ^$$target$$ -fuzztime $(FUZZTIME) $$pkg"; \
+		run="$(GO) test -run ^$$ -fuzz ^$$target$$ -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg"; \
 		$$run </dev/null || $$run </dev/null || $$run </dev/null || exit 1; \
 	done
 

@@ -45,7 +45,7 @@ func (l *layer) compressed(h v1.Hash) (io.ReadCloser, error) {
 			return rc, err
 		}
 		if l.inner == nil {
-			return nil, fmt.Errorf("cache: compressed: %w", notFound(h))
+			return nil, fmt.Errorf("cache: compressed: %w", l.c.missing(h))
 		}
 		if l.c.o.readOnly {
 			l.c.count.misses.Add(1)

@@ -18,7 +18,10 @@ type compressor struct{ pipe *io.PipeReader }
 func (c *Cache) compress(tar index.Entry, s compression.Settings) (io.ReadCloser, error) {
 	b, err := c.openBlob(tar)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, notFound(tar.Digest)
+		return nil, c.missing(tar.Digest)
+	}
+	if err != nil && c.fills.isClosed() {
+		return nil, ErrClosed
 	}
 	if err != nil {
 		return nil, err

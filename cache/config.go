@@ -46,7 +46,7 @@ func (c *Cache) writing(alg string, commit func(in *layout.Ingest, got v1.Hash, 
 		},
 		Hash:    newHash(alg),
 		Size:    -1,
-		Limit:   c.allow,
+		Limit:   c.room,
 		Check:   func([]byte, int64) error { return nil },
 		Commit:  func(sum []byte, n int64) error { return commit(in, sumHash(alg, sum), n) },
 		Fault:   c.fault,
@@ -82,6 +82,7 @@ func (l *layer) filling(h v1.Hash) config {
 		return l.c.commitBlob(in, blobFacts{digest: got, size: n, mediaType: l.mediaType(), claim: l.claimed()})
 	})
 	cfg.Size = l.size()
+	cfg.Limit = l.c.allow
 	cfg.Open = l.c.opening(l.inner.Compressed)
 	cfg.Check = expect{digest: h, size: l.size()}.checkSum
 	return cfg
@@ -92,6 +93,7 @@ func (l *layer) fillingTar(diffID v1.Hash) config {
 	cfg := l.c.writing(diffID.Algorithm, func(in *layout.Ingest, got v1.Hash, n int64) error {
 		return l.c.commitTar(in, tarFacts{diffID: got, size: n, mediaType: compression.Uncompressed(l.mediaType())})
 	})
+	cfg.Limit = l.c.allow
 	cfg.Open = l.c.opening(l.inner.Uncompressed)
 	cfg.Check = expect{digest: diffID, size: -1}.checkSum
 	return cfg

@@ -74,4 +74,13 @@ func (closedError) Error() string { return ErrClosed.Error() }
 
 func (closedError) Is(target error) bool { return target == ErrClosed || target == fill.ErrStopped }
 
+// missing is the error for a layer whose bytes are not to be had: after Close,
+// none are.
+func (c *Cache) missing(h v1.Hash) error {
+	if c.fills.isClosed() {
+		return ErrClosed
+	}
+	return notFound(h)
+}
+
 func notFound(h v1.Hash) error { return fmt.Errorf("%w: %s", ErrNotFound, h) }

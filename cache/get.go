@@ -94,6 +94,9 @@ func (d *diffLayer) resolve() (v1.Layer, error) {
 		return l, nil
 	}
 	l, err := d.c.resolve(d.diffID) // which may read all of the layer
+	if err != nil && d.c.fills.isClosed() {
+		err = ErrClosed
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cache: compressed form of %s: %w", d.diffID, err)
 	}
@@ -130,10 +133,13 @@ func (c *Cache) resolve(diffID v1.Hash) (v1.Layer, error) {
 	switch {
 	case !ok || !c.present(tar):
 		return nil, notFound(diffID)
-	case tar.Variant != v1.Hash{}: // another tool has taken its descriptor out of the index
-		return &layer{c: c, digest: tar.Variant, diffID: diffID}, nil
+	case tar.Variant == v1.Hash{}:
+		return c.pack(tar)
 	}
-	return c.pack(tar)
+	if _, listed := c.catalog.get(tar.Variant); listed { // and is not of this diffID
+		return c.pack(tar)
+	}
+	return &layer{c: c, digest: tar.Variant, diffID: diffID}, nil // another tool has taken its descriptor out of the index
 }
 
 // confirm verifies a claimed pair by decompressing the blob, and reports
@@ -158,6 +164,33 @@ func (c *Cache) confirm(v index.Entry, diffID v1.Hash) bool {
 		c.checks.pairs.Store(pair, err == nil)
 	}
 	return err == nil
+}
+
+// holdsPair looks, once in each process, whether a pair is what it was
+// recorded to be, by decompressing the blob. It is asked when an image says
+// otherwise: either that lies, or the index does.
+func (c *Cache) holdsPair(e index.Entry) bool {
+	pair := [2]v1.Hash{e.Digest, e.DiffID}
+	if holds, ok := c.checks.pairs.Load(pair); ok {
+		return holds.(bool)
+	}
+	if !c.present(e) {
+		return false
+	}
+	var got v1.Hash
+	rc, err := (&layer{c: c, digest: e.Digest}).decompressing(e.Digest, e.DiffID.Algorithm, func(sum []byte, _ int64) error {
+		got = sumHash(e.DiffID.Algorithm, sum)
+		return nil
+	})
+	if err != nil {
+		return false
+	}
+	defer rc.Close()
+	if _, err := io.Copy(io.Discard, rc); err != nil {
+		return false
+	}
+	c.checks.pairs.Store(pair, got == e.DiffID)
+	return got == e.DiffID
 }
 
 // Digest implements v1.Layer.
@@ -215,7 +248,7 @@ func (d *diffLayer) Uncompressed() (io.ReadCloser, error) {
 			return (&layer{c: d.c, digest: v.Digest, diffID: d.diffID}).Uncompressed()
 		}
 	}
-	return nil, fmt.Errorf("cache: uncompressed: %w", notFound(d.diffID))
+	return nil, fmt.Errorf("cache: uncompressed: %w", d.c.missing(d.diffID))
 }
 
 // Exists is what partial.Exists asks for.

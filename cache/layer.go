@@ -187,6 +187,9 @@ func (l *layer) Size() (int64, error) {
 		return l.from.desc.Size, nil
 	}
 	if e, ok := l.entry(); ok {
+		if size, _, err := l.c.layout.StatBlob(e.Digest); err == nil {
+			return size, nil // a read-only cache cannot correct what is recorded
+		}
 		return e.Size, nil
 	}
 	if l.inner == nil {

@@ -112,7 +112,7 @@ func (t *tarBlob) Compressed() (io.ReadCloser, error) {
 	if rc := t.c.openHit(t.e, nil); rc != nil {
 		return rc, nil
 	}
-	return nil, fmt.Errorf("cache: %w", notFound(t.e.Digest))
+	return nil, fmt.Errorf("cache: %w", t.c.missing(t.e.Digest))
 }
 
 func (t *tarBlob) Uncompressed() (io.ReadCloser, error) { return t.Compressed() }

@@ -94,6 +94,7 @@ func (l *layer) streaming() config {
 		return l.c.commitBlob(in, f)
 	})
 	cfg.Once = true
+	cfg.Limit = l.c.allow
 	cfg.Open = l.c.opening(l.inner.Compressed)
 	cfg.Check = func(sum []byte, _ int64) error {
 		got := sumHash(alg, sum)

@@ -57,10 +57,11 @@ func (l *layer) uncompressed(h v1.Hash) (io.ReadCloser, error) {
 func (l *layer) uncompressedHit(h, want v1.Hash) (io.ReadCloser, error) {
 	e, known := l.c.entry(h)
 	if known && e.Pair == index.Verified && (want == v1.Hash{} || want.Algorithm == e.DiffID.Algorithm) {
-		if err := (expect{digest: want, size: -1}).check(e.DiffID, -1); err != nil {
+		err := expect{digest: want, size: -1}.check(e.DiffID, -1)
+		if err != nil && l.c.holdsPair(e) {
 			return nil, err
 		}
-		if tar, ok := l.c.entry(e.DiffID); ok {
+		if tar, ok := l.c.entry(e.DiffID); ok && err == nil {
 			hit := l.c.openHit(tar, func() (io.ReadCloser, error) {
 				return l.decompressing(h, e.DiffID.Algorithm, expect{digest: e.DiffID, size: -1}.checkSum)
 			})
@@ -70,7 +71,7 @@ func (l *layer) uncompressedHit(h, want v1.Hash) (io.ReadCloser, error) {
 		}
 	}
 	if l.inner == nil && (!known || !l.c.readable(e)) {
-		return nil, fmt.Errorf("cache: uncompressed: %w", notFound(h))
+		return nil, fmt.Errorf("cache: uncompressed: %w", l.c.missing(h))
 	}
 	return nil, nil
 }

@@ -2,7 +2,6 @@ package index
 
 import (
 	"encoding/json"
-	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -53,8 +52,14 @@ func (c *Catalog) list(raw json.RawMessage) {
 		c.skipped++
 		return
 	}
-	listed := func(other json.RawMessage) bool { return digestIn(other) == digest }
-	if !slices.ContainsFunc(c.foreign, listed) {
+	if c.foreignBy == nil {
+		c.foreignBy = map[string]bool{}
+		for _, other := range c.foreign {
+			c.foreignBy[digestIn(other)] = true
+		}
+	}
+	if !c.foreignBy[digest] {
+		c.foreignBy[digest] = true
 		c.foreign = append(c.foreign, raw)
 	}
 }

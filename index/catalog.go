@@ -65,11 +65,12 @@ type Catalog struct {
 	unsynced map[ref]string
 	extras   map[ref]*extra // what other tools added to our descriptors
 
-	foreign []json.RawMessage          // other tools' descriptors, as they stood
-	top     map[string]json.RawMessage // the index's other fields
-	notes   map[string]string          // the index's other annotations
-	skipped int
-	cloneOf *Catalog
+	foreign   []json.RawMessage          // other tools' descriptors, as they stood
+	foreignBy map[string]bool            // their digests; nil until needed
+	top       map[string]json.RawMessage // the index's other fields
+	notes     map[string]string          // the index's other annotations
+	skipped   int
+	cloneOf   *Catalog
 }
 
 // New returns an empty catalog.

@@ -41,9 +41,16 @@ func (c *Catalog) Decode(b []byte) (folded string, err error) {
 	if folded, ok := c.decodeLines(b); ok {
 		return folded, nil
 	}
+	if len(b) > maxOther {
+		return "", fmt.Errorf("%w: %d bytes in another form than this package writes, the limit is %d", ErrMalformed, len(b), maxOther)
+	}
 	*c = *New()
 	return c.decodeJSON(b)
 }
+
+// maxOther bounds what is decoded of an index.json in another form than ours,
+// in bytes: encoding/json takes four times as much memory.
+const maxOther = 256 << 20
 
 // decodeJSON reads an index.json in any form.
 func (c *Catalog) decodeJSON(b []byte) (folded string, err error) {

@@ -37,3 +37,31 @@ func TestListRecord(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+// As many records as would take hours if each looked at all before it.
+func TestListMany(t *testing.T) {
+	const n = 100_000
+	c := index.New()
+	for i := range n {
+		c.Apply(index.ListRecord("x", 1, hash(i)))
+	}
+	if c.Foreign() != n {
+		t.Errorf("got %d, want %d", c.Foreign(), n)
+	}
+}
+
+// Likewise for compressed forms of one diffID that are deleted in the order in
+// which they came.
+func TestDeleteManyOfOne(t *testing.T) {
+	const n = 200_000
+	c := index.New()
+	for i := range n {
+		c.Apply(index.PutRecord(index.Entry{Digest: hash(i), MediaType: "x", DiffID: hash(n), Pair: index.Verified, Created: 1}))
+	}
+	for i := range n {
+		c.Apply(index.DeleteRecord(hash(i)))
+	}
+	if c.Len() != 0 || c.Known(hash(n)) {
+		t.Errorf("%d entries are left", c.Len())
+	}
+}

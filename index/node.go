@@ -19,6 +19,7 @@ type node struct {
 	modTime int64
 	diffID  ref    // of an entry
 	next    ref    // the next entry with this entry's diffID
+	prev    ref    // the one before it
 	first   ref    // of a diffID: the first entry that has it
 	variant ref    // of a tar: the digest to prefer
 	refs    uint32 // how many tars prefer this one
@@ -92,18 +93,21 @@ func (c *Catalog) setPair(r ref, h v1.Hash, pair Pair) {
 	}
 	if to != 0 {
 		c.nodes[r].diffID = to
-		c.nodes[r].next = c.nodes[to].first
+		next := c.nodes[to].first
+		c.nodes[r].next, c.nodes[next].prev = next, r // of no next, node 0's is never read
 		c.nodes[to].first = r
 	}
 }
 
 func (c *Catalog) unlink(r, diffID ref) {
-	at := &c.nodes[diffID].first
-	for *at != r {
-		at = &c.nodes[*at].next
+	next, prev := c.nodes[r].next, c.nodes[r].prev
+	if prev == 0 {
+		c.nodes[diffID].first = next
+	} else {
+		c.nodes[prev].next = next
 	}
-	*at = c.nodes[r].next
-	c.nodes[r].next, c.nodes[r].diffID = 0, 0
+	c.nodes[next].prev = prev
+	c.nodes[r].next, c.nodes[r].prev, c.nodes[r].diffID = 0, 0, 0
 	c.release(diffID)
 }
 

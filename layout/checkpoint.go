@@ -114,7 +114,7 @@ func (l *Layout) writeIndex(mark folded, write func(Checkpoint, io.Writer) error
 		return err
 	}
 	err = l.replaceFile(ocispec.ImageIndexFile, func(w io.Writer) error {
-		return write(Checkpoint{Folded: mark.String()}, w)
+		return write(Checkpoint{Folded: mark.String()}, &limitedWriter{w, maxIndex})
 	})
 	if err != nil {
 		return err
@@ -124,6 +124,20 @@ func (l *Layout) writeIndex(mark folded, write func(Checkpoint, io.Writer) error
 	l.log.seen = l.log.loaded
 	l.log.mu.Unlock()
 	return l.syncDirs(".")
+}
+
+// A limitedWriter takes no more than an index may have: what nobody could
+// open is not written.
+type limitedWriter struct {
+	w io.Writer
+	n int64 // bytes that it takes
+}
+
+func (l *limitedWriter) Write(p []byte) (int, error) {
+	if l.n -= int64(len(p)); l.n < 0 {
+		return 0, fmt.Errorf("%s: %w: the limit is %d bytes", ocispec.ImageIndexFile, ErrTooLarge, int64(maxIndex))
+	}
+	return l.w.Write(p)
 }
 
 // tellOthers makes write begin an index with addedTo if it takes the place of

@@ -38,11 +38,24 @@ func (d *folder) openFolder(name string) (*folder, error) {
 	if err := d.before("open", name); err != nil {
 		return nil, err
 	}
+	if err := d.isFolder(name); err != nil {
+		return nil, err
+	}
 	root, err := d.root.OpenRoot(name)
 	if err != nil {
 		return nil, err
 	}
 	return &folder{root: root, name: path.Join(d.name, name), hook: d.hook}, nil
+}
+
+// isFolder returns an error for what is no directory itself: at a FIFO an open
+// would wait, and a link would have another directory's files swept.
+func (d *folder) isFolder(name string) error {
+	fi, err := d.root.Lstat(name)
+	if err == nil && !fi.IsDir() {
+		err = &fs.PathError{Op: "open", Path: path.Join(d.name, name), Err: fs.ErrInvalid}
+	}
+	return err
 }
 
 // open opens a file. It does not wait at a FIFO.
@@ -61,6 +74,9 @@ func (d *folder) open(name string, flag int) (File, error) {
 // list returns the names in a folder, n at most unless that is negative.
 func (d *folder) list(name string, n int) ([]string, error) {
 	if err := d.before("list", name); err != nil {
+		return nil, err
+	}
+	if err := d.isFolder(name); err != nil {
 		return nil, err
 	}
 	f, err := d.root.Open(name)

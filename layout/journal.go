@@ -226,7 +226,7 @@ func (f folded) String() string { return f.generation + ":" + strconv.FormatUint
 func parseFolded(s string) folded {
 	generation, number, ok := strings.Cut(s, ":")
 	n, err := strconv.ParseUint(number, 10, 64)
-	if !ok || err != nil {
+	if !ok || err != nil || n > maxNumber/2 { // no journal comes near to that
 		return folded{}
 	}
 	return folded{generation: generation, number: n}

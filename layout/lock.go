@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"path"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -68,6 +69,9 @@ func (l *Layout) flock(name string) *flock.Flock {
 
 func (l *Layout) tryLock(lock *flock.Flock, name string) (bool, error) {
 	if err := l.root.before("lock", name); err != nil {
+		return false, err
+	}
+	if err := l.root.isFolder(path.Dir(name)); err != nil {
 		return false, err
 	}
 	return lock.TryLock()

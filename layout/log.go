@@ -208,22 +208,25 @@ func (e *tornError) Unwrap() error { return e.error }
 // says nothing. One that stays as it is, is waited for once. No lock is held
 // meanwhile.
 func (l *Layout) patiently(fn func() error) error {
-	for range 40 {
+	begun := time.Now()
+	for try := 1; ; try++ {
 		err := fn()
 		var torn *tornError
 		if !errors.As(err, &torn) || torn.index.info == nil || l.isBroken(torn.index) {
 			return err
 		}
+		if try >= 3 && time.Since(begun) > tornPatience {
+			l.log.mu.Lock()
+			l.log.broken = torn.index
+			l.log.mu.Unlock()
+			return err
+		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	err := fn()
-	if torn := (*tornError)(nil); errors.As(err, &torn) {
-		l.log.mu.Lock()
-		l.log.broken = torn.index
-		l.log.mu.Unlock()
-	}
-	return err
 }
+
+// tornPatience is how long another tool may take to write index.json.
+const tornPatience = 200 * time.Millisecond
 
 func (l *Layout) isBroken(index fileID) bool {
 	l.log.mu.Lock()

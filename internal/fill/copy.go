@@ -8,12 +8,17 @@ import (
 // chunk is the size of the writes. Larger ones are slower.
 const chunk = 64 << 10
 
+// maxEmpty is how often in a row an origin may give neither bytes nor an
+// error, as with bufio.
+const maxEmpty = 100
+
 // copy is the loop of a fill. It publishes each chunk as it is written.
 func (f *Fill) copy(origin io.Reader, file File, h *hasher) (n int64, err error) {
-	for {
+	for empty := 0; ; {
 		buf := h.buffer()
 		m, rerr := origin.Read(buf)
-		if m > 0 {
+		if empty++; m > 0 {
+			empty = 0
 			if err := f.keep(file, buf[:m], n+int64(m)); err != nil {
 				return n, err
 			}
@@ -28,6 +33,8 @@ func (f *Fill) copy(origin io.Reader, file File, h *hasher) (n int64, err error)
 			return n, nil
 		case rerr != nil:
 			return n, &OriginError{rerr}
+		case empty >= maxEmpty:
+			return n, &OriginError{io.ErrNoProgress}
 		case f.cfg.Size >= 0 && n > f.cfg.Size:
 			return n, nil // Check says what is wrong
 		}

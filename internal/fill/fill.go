@@ -118,6 +118,9 @@ func (f *Fill) Join() *Ref {
 	if f.over || f.handing || f.ctx.Err() != nil {
 		return nil
 	}
+	if len(f.readers) == 0 {
+		f.doubt() // perhaps they left because its origin has stalled
+	}
 	if f.linger != nil {
 		f.linger.Stop()
 	}

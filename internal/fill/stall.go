@@ -33,6 +33,19 @@ func (f *Fill) watch() *time.Timer {
 	return timer
 }
 
+// doubt lets a fill count as stalled if nothing comes for a second. mu is held.
+func (f *Fill) doubt() {
+	size := f.size
+	time.AfterFunc(time.Second, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if !f.over && f.size == size {
+			f.stalled = true
+			f.changed.Broadcast()
+		}
+	})
+}
+
 // canLeave reports whether the reader can go on from an origin of its own
 // while the fill goes on.
 func (c *core) canLeave() bool { return !c.o.Own && c.o.Again != nil }
