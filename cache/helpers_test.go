@@ -19,6 +19,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -441,4 +443,20 @@ func layersOf(t *testing.T, img v1.Image) []v1.Layer {
 		t.Fatal(err)
 	}
 	return ls
+}
+
+// stride is how many points a test that goes through all of them goes on at a
+// time: all of them, save under the race detector, which costs ten times as
+// much and looks for something else.
+func stride() int {
+	if isRace() {
+		return 5
+	}
+	return 1
+}
+
+// isRace reports whether the test was built with the race detector.
+func isRace() bool {
+	info, ok := debug.ReadBuildInfo()
+	return ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
 }

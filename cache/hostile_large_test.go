@@ -9,8 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,8 +56,7 @@ func heap() int64 {
 // many returns n, or a tenth of it under the race detector, which makes
 // reading a large index twenty times slower and finds no more in it.
 func many(n int) int {
-	info, ok := debug.ReadBuildInfo()
-	if ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+	if isRace() {
 		return n / 10
 	}
 	return n

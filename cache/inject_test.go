@@ -34,7 +34,7 @@ func TestInject(t *testing.T) {
 			clean.play()
 			for _, stays := range []bool{false, true} {
 				points := 0
-				for ; !t.Failed(); points++ {
+				for ; !t.Failed(); points += stride() {
 					r := newRun(t, fx, s, points, stays)
 					r.usual = clean.stats()
 					r.play()
@@ -45,7 +45,7 @@ func TestInject(t *testing.T) {
 						break
 					}
 				}
-				t.Logf("stays=%v: %d points", stays, points)
+				t.Logf("stays=%v: %d points", stays, points/stride())
 			}
 		})
 	}
