@@ -146,6 +146,7 @@ func (c *Cache) place(tx *layout.Tx, in *layout.Ingest, e *index.Entry) error {
 	if err != nil {
 		return err
 	}
+	c.checks.failed.Delete(e.Digest)
 	e.ModTime, e.Unsynced = modTime, layout.Boot()
 	if c.o.sync == SyncCommit {
 		e.Unsynced = ""

@@ -113,7 +113,7 @@ func (l *layer) decompression(h v1.Hash, alg string) config {
 	cfg.Slots = l.c.decompressSlots
 	cfg.Lazy = true // what is opened and not read holds no slot, and leaves neither form behind
 	cfg.Open = func(context.Context) (io.ReadCloser, error) {
-		src, err := l.compressed(h)
+		src, err := l.sound(h)
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
@@ -33,7 +34,7 @@ type manifest struct {
 // readManifest reads a blob as a manifest. It reports false for what is none.
 func readManifest(b *layout.Blob) (m manifest, ok bool, err error) {
 	raw, err := io.ReadAll(io.NewSectionReader(b, 0, min(b.Size, maxManifest)))
-	if err != nil || len(raw) == 0 || raw[0] != '{' {
+	if err != nil || !bytes.HasPrefix(bytes.TrimSpace(raw), []byte{'{'}) {
 		return manifest{}, false, err
 	}
 	if json.Unmarshal(raw, &m) != nil {

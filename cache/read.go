@@ -64,8 +64,10 @@ func (c *Cache) decompress(src io.ReadCloser, name string) *decompressor {
 func (c *Cache) openHit(e index.Entry, again func() (io.ReadCloser, error)) *hit {
 	b, err := c.openBlob(e)
 	if err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, ErrCorrupt) {
 			c.o.log.Warn("cannot read a blob", "digest", e.Digest, "err", err)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			c.fault(fmt.Errorf("read %s: %w", e.Digest, err))
 		}
 		return nil
 	}

@@ -56,13 +56,16 @@ func (r *reading) read(alg, diffAlg string, decompress bool) (c contents) {
 
 // Read implements io.Reader.
 func (r *reading) Read(p []byte) (int, error) {
-	p = p[:min(len(p), scrubChunk)]
-	if err := r.s.limit.WaitN(r.ctx, len(p)); err != nil {
-		r.stopped = cmp.Or(context.Cause(r.ctx), err) // the limiter knows before the deadline has come
-		return 0, err
+	if r.ctx.Err() != nil {
+		r.stopped = context.Cause(r.ctx)
+		return 0, r.stopped
 	}
-	n, err := r.b.Read(p)
+	n, err := r.b.Read(p[:min(len(p), scrubChunk)])
 	r.p.bytes.Add(int64(n))
+	if werr := r.s.limit.WaitN(r.ctx, n); werr != nil { // it knows before the deadline has come
+		r.stopped = cmp.Or(context.Cause(r.ctx), context.DeadlineExceeded)
+		return 0, r.stopped
+	}
 	if err != nil && err != io.EOF {
 		r.err = err
 	}

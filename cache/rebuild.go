@@ -29,10 +29,17 @@ func (o orphan) finding() Finding {
 
 var errUnlisted = errors.New("nothing lists it")
 
+// isOrphan looks again: it may have been listed or removed meanwhile.
+func (s *scrub) isOrphan(o orphan) bool {
+	_, listed := s.c.catalog.get(o.digest)
+	_, _, err := s.c.layout.StatBlob(o.digest)
+	return !listed && err == nil
+}
+
 // addOrphan notes an orphan, and what it looks like.
 func (s *scrub) addOrphan(h v1.Hash, b *layout.Blob, c contents) {
 	o := orphan{digest: h, stamp: stamp{b.Size, b.ModTime}, contents: c, tar: isTar(b)}
-	if m, ok, err := readManifest(b); ok && err == nil {
+	if m, ok, err := readManifest(b); s.o.Rebuild && ok && err == nil {
 		o.manifest = &m
 	}
 	s.mu.Lock()
@@ -56,6 +63,9 @@ func (s *scrub) rebuild(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
+		if !s.isOrphan(o) {
+			continue
+		}
 		f := o.finding()
 		if record := k.record(o); record != nil {
 			f.Repair = s.list(o, record)
@@ -71,7 +81,7 @@ func (s *scrub) rebuild(ctx context.Context) error {
 // meanwhile or is gone.
 func (s *scrub) list(o orphan, record []byte) Repair {
 	repair := NoRepair
-	err := s.c.layout.Update(s.c.ctx, func(tx *layout.Tx) error {
+	err := s.c.layout.Update(s.ctx, func(tx *layout.Tx) error {
 		size, modTime, err := s.c.layout.StatBlob(o.digest)
 		if _, listed := s.c.catalog.get(o.digest); listed || err != nil || o.stamp != (stamp{size, modTime}) {
 			return nil

@@ -20,7 +20,11 @@ func (s *scrub) compare(e index.Entry, b *layout.Blob, c contents) {
 	} else if s.c.suspect(e, b.Size, b.ModTime) {
 		s.pass(e, b)
 	}
-	if want := compression.Compressed(e.MediaType, c.format); compression.IsLayer(e.MediaType) && want != e.MediaType {
+	format := c.format
+	if e.Tar {
+		format = compression.Plain // whatever is in it
+	}
+	if want := compression.Compressed(e.MediaType, format); compression.IsLayer(e.MediaType) && want != e.MediaType {
 		err := fmt.Errorf("media type is %s, and the content %s", e.MediaType, c.format)
 		s.found(Finding{Problem: WrongMediaType, Digest: e.Digest, Err: err})
 	}
@@ -93,7 +97,7 @@ func (s *scrub) record(h v1.Hash, change func(*index.Entry)) Repair {
 	if s.o.ReportOnly {
 		return NoRepair
 	}
-	err := s.c.layout.Update(s.c.ctx, func(tx *layout.Tx) error {
+	err := s.c.layout.Update(s.ctx, func(tx *layout.Tx) error {
 		e, ok := s.c.catalog.get(h)
 		if !ok {
 			return nil
@@ -117,14 +121,14 @@ func (s *scrub) pass(e index.Entry, b *layout.Blob) Repair {
 	if s.o.ReportOnly {
 		return NoRepair
 	}
-	return s.done(Recorded, s.c.pass(e.Digest, b))
+	return s.done(Recorded, s.c.pass(s.ctx, e.Digest, b))
 }
 
 func (s *scrub) quarantine(h v1.Hash, b *layout.Blob) Repair {
 	if s.o.ReportOnly {
 		return NoRepair
 	}
-	return s.done(Quarantined, s.c.quarantine(h, b))
+	return s.done(Quarantined, s.c.quarantine(s.ctx, h, b))
 }
 
 // quarantineStray puts aside what is no regular file.
@@ -132,7 +136,7 @@ func (s *scrub) quarantineStray(h v1.Hash) Repair {
 	if s.o.ReportOnly {
 		return NoRepair
 	}
-	err := s.c.layout.Update(s.c.ctx, func(tx *layout.Tx) error {
+	err := s.c.layout.Update(s.ctx, func(tx *layout.Tx) error {
 		if _, _, err := s.c.layout.StatBlob(h); !errors.Is(err, fs.ErrInvalid) {
 			return nil
 		}

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +20,7 @@ type checks struct {
 	under  singleflight.Group // by digest
 	passed sync.Map           // v1.Hash to stamp: good, and perhaps not recorded as such
 	pairs  sync.Map           // [2]v1.Hash, digest and diffID, to bool: whether they were found to be a pair, likewise
-	failed sync.Map           // v1.Hash to stamp: bad, and not put aside, since the cache is read-only
+	failed sync.Map           // v1.Hash to stamp: bad, and perhaps still there, since it could not be put aside
 }
 
 // A stamp tells whether a file changed since it was verified.
@@ -29,6 +30,9 @@ type stamp struct{ size, modTime int64 }
 // not as it was when last verified, or it was not synced before the system
 // went down.
 func (c *Cache) suspect(e index.Entry, size, modTime int64) bool {
+	if bad, ok := c.checks.failed.Load(e.Digest); ok && bad == any(stamp{size, modTime}) {
+		return true
+	}
 	if e.ModTime == modTime && e.ModTime != 0 && e.Size == size && (e.Unsynced == "" || e.Unsynced == layout.Boot()) {
 		return false
 	}
@@ -68,7 +72,7 @@ func (c *Cache) recheck(h v1.Hash, b *layout.Blob) error {
 		return err
 	}
 	if got != h {
-		c.faulted(c.quarantine(h, b))
+		c.faulted(c.quarantine(c.ctx, h, b))
 		return fmt.Errorf("%w: %w", ErrCorrupt, &DigestMismatchError{Want: h, Got: got})
 	}
 	_, err = b.Seek(0, io.SeekStart)
@@ -94,21 +98,18 @@ func (c *Cache) verify(e index.Entry) error {
 		if bad, ok := c.checks.failed.Load(e.Digest); ok && bad == any(stamp{b.Size, b.ModTime}) {
 			return nil, fmt.Errorf("%w: %s", ErrCorrupt, e.Digest)
 		}
-		err = c.recheck(e.Digest, b)
-		switch {
-		case errors.Is(err, ErrCorrupt):
-			c.checks.failed.Store(e.Digest, stamp{b.Size, b.ModTime})
-		case err == nil:
-			c.faulted(c.pass(e.Digest, b))
+		if err = c.recheck(e.Digest, b); err == nil {
+			c.passSoon(e.Digest, b)
 		}
 		return nil, err
 	})
 	return err
 }
 
+// hashFile hashes a file to its end, which may be far; Close interrupts it.
 func (c *Cache) hashFile(r io.Reader, alg string) (v1.Hash, error) {
 	h := newHash(alg)
-	if _, err := io.CopyBuffer(h, struct{ io.Reader }{r}, make([]byte, 64<<10)); err != nil {
+	if _, err := io.CopyBuffer(h, &untilClosed{c, r}, make([]byte, 64<<10)); err != nil {
 		return v1.Hash{}, err
 	}
 	return sumHash(alg, h.Sum(nil)), nil
@@ -130,23 +131,37 @@ func (c *Cache) rotten(h, diffID v1.Hash) error {
 	return c.recheck(h, b)
 }
 
+// passSoon is pass for a reader, who does not wait for a lock: without the
+// record, the next process will look again.
+func (c *Cache) passSoon(h v1.Hash, b *layout.Blob) {
+	ctx, cancel := context.WithTimeout(c.ctx, 100*time.Millisecond)
+	defer cancel()
+	if err := c.pass(ctx, h, b); !errors.Is(err, ErrLocked) {
+		c.faulted(err)
+	}
+}
+
 // pass records that a file was found to be good.
-func (c *Cache) pass(h v1.Hash, b *layout.Blob) error {
+func (c *Cache) pass(ctx context.Context, h v1.Hash, b *layout.Blob) error {
 	if settled(b.ModTime) != 0 {
 		c.checks.passed.Store(h, stamp{b.Size, b.ModTime})
 	}
 	if c.o.readOnly {
 		return nil
 	}
-	return c.layout.Update(c.ctx, func(tx *layout.Tx) error {
+	return c.layout.Update(ctx, func(tx *layout.Tx) error {
 		e, ok := c.catalog.get(h)
 		if !ok || !c.isSame(h, b) {
 			return nil
 		}
-		e.Size, e.ModTime = b.Size, settled(b.ModTime)
-		if e.Unsynced != layout.Boot() && e.Unsynced != syncFailed+layout.Boot() {
+		switch {
+		case e.ModTime != 0 && (e.Size != b.Size || e.ModTime != b.ModTime):
+			e.Unsynced = layout.Boot() // another tool wrote it, and it may be in memory only
+			defer c.syncer.add(h)
+		case e.Unsynced != layout.Boot() && e.Unsynced != syncFailed+layout.Boot():
 			e.Unsynced = "" // it was read from the disk
 		}
+		e.Size, e.ModTime = b.Size, settled(b.ModTime)
 		return tx.Append(index.PutRecord(e))
 	})
 }
@@ -154,7 +169,7 @@ func (c *Cache) pass(h v1.Hash, b *layout.Blob) error {
 // settled returns a file's modification time, 0 if it is so fresh that a write
 // that is yet to come might not show.
 func settled(modTime int64) int64 {
-	if time.Since(time.Unix(0, modTime)) < 2*time.Second {
+	if age := time.Since(time.Unix(0, modTime)); 0 <= age && age < 2*time.Second {
 		return 0
 	}
 	return modTime
@@ -162,23 +177,23 @@ func settled(modTime int64) int64 {
 
 // quarantine takes a file that was found to be bad out of the layout, if it
 // is still there.
-func (c *Cache) quarantine(h v1.Hash, b *layout.Blob) error {
+func (c *Cache) quarantine(ctx context.Context, h v1.Hash, b *layout.Blob) error {
+	c.checks.failed.Store(h, stamp{b.Size, b.ModTime})
 	c.o.log.Warn("blob does not have its digest", "digest", h, "file", b.Name())
-	c.count.repairs.Add(1)
 	if c.o.readOnly {
 		return nil
 	}
-	return c.layout.Update(c.ctx, func(tx *layout.Tx) error {
+	return c.layout.Update(ctx, func(tx *layout.Tx) error {
 		if !c.isSame(h, b) {
 			return nil
 		}
+		c.count.repairs.Add(1)
+		var err error
 		if e, ok := c.catalog.get(h); ok {
 			e.ModTime = 0
-			if err := tx.Append(index.PutRecord(e)); err != nil {
-				return err
-			}
+			err = tx.Append(index.PutRecord(e)) // without it, the blob is listed and not there: a miss too
 		}
-		return tx.Quarantine(h)
+		return errors.Join(err, tx.Quarantine(h))
 	})
 }
 
@@ -191,4 +206,17 @@ func (c *Cache) isSame(h v1.Hash, b *layout.Blob) bool {
 	defer now.Close()
 	same, err := layout.SameFile(now, b)
 	return err == nil && same
+}
+
+// untilClosed reads until the cache is closed.
+type untilClosed struct {
+	c *Cache
+	r io.Reader
+}
+
+func (u *untilClosed) Read(p []byte) (int, error) {
+	if u.c.ctx.Err() != nil {
+		return 0, ErrClosed
+	}
+	return u.r.Read(p)
 }

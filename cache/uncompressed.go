@@ -78,7 +78,7 @@ func (l *layer) uncompressedHit(h, want v1.Hash) (io.ReadCloser, error) {
 
 // decompressing decompresses for one reader, and keeps nothing but the pair.
 func (l *layer) decompressing(h v1.Hash, alg string, check func(sum []byte, n int64) error) (io.ReadCloser, error) {
-	src, err := l.compressed(h)
+	src, err := l.sound(h)
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +95,35 @@ func (l *layer) decompressing(h v1.Hash, alg string, check func(sum []byte, n in
 		}
 		return nil
 	}}, nil
+}
+
+// sound opens the blob to decompress it. What comes out of it is believed, and
+// recorded, if no pair was verified yet. So a blob that is there already is
+// hashed first: it may have rotted without a sign.
+func (l *layer) sound(h v1.Hash) (io.ReadCloser, error) {
+	for {
+		rc, err := l.compressed(h)
+		hit, ok := rc.(*hit)
+		if err != nil || !ok {
+			return rc, err
+		}
+		if e, ok := l.c.catalog.get(h); ok && e.Pair == index.Verified {
+			return hit, nil // and so what comes out is compared
+		}
+		err = l.c.recheck(h, hit.blob)
+		if err == nil {
+			return hit, nil
+		}
+		_ = hit.Close()
+		if errors.Is(err, ErrCorrupt) {
+			continue // it is no hit any more
+		}
+		l.c.fault(err)
+		if again := l.compressedAgain(); again != nil {
+			return again()
+		}
+		return nil, err
+	}
 }
 
 // tarOnly returns the tar of a layer that has no compressed form but what is

@@ -53,7 +53,7 @@ func (c *Cache) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, erro
 	stop := context.AfterFunc(c.ctx, func() { cancel(ErrClosed) })
 	defer stop()
 
-	s := &scrub{c: c, o: o, limit: rate.NewLimiter(rate.Inf, 0)}
+	s := &scrub{c: c, ctx: ctx, o: o, limit: rate.NewLimiter(rate.Inf, 0)}
 	if o.BytesPerSecond > 0 {
 		s.limit = rate.NewLimiter(rate.Limit(o.BytesPerSecond), scrubChunk)
 	}
@@ -68,6 +68,7 @@ func (c *Cache) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, erro
 // A scrub is one Verify under way.
 type scrub struct {
 	c       *Cache
+	ctx     context.Context
 	o       VerifyOptions
 	limit   *rate.Limiter
 	reached map[string]bool // by other tools' images
@@ -86,10 +87,7 @@ func (s *scrub) run(ctx context.Context) error {
 		return err
 	}
 	s.reached = map[string]bool{}
-	err = s.c.reach(func(digest string) bool { s.reached[digest] = true; return true })
-	if err != nil {
-		return err
-	}
+	unknown := s.c.reach(func(digest string) bool { s.reached[digest] = true; return true })
 	for _, path := range others {
 		s.found(Finding{Problem: Stray, Path: path, Err: errors.New("its name is no digest")})
 	}
@@ -100,11 +98,16 @@ func (s *scrub) run(ctx context.Context) error {
 		return err
 	}
 	s.images()
-	if s.o.Rebuild && !s.o.ReportOnly {
+	switch {
+	case unknown != nil: // an image's manifest cannot be read, which is a finding: it may reach any of the orphans
+		return nil
+	case s.o.Rebuild && !s.o.ReportOnly:
 		return s.rebuild(ctx)
 	}
 	for _, o := range s.orphans {
-		s.found(o.finding())
+		if s.isOrphan(o) {
+			s.found(o.finding())
+		}
 	}
 	return nil
 }
@@ -179,6 +182,7 @@ func (s *scrub) blob(ctx context.Context, h v1.Hash, p *progress) error {
 	s.count(b.Size, content.decompressed)
 	switch {
 	case content.digest != h:
+		s.c.checks.failed.Store(h, stamp{b.Size, b.ModTime}) // also if it is only reported
 		err := &DigestMismatchError{Want: h, Got: content.digest}
 		s.found(Finding{Problem: Corrupt, Digest: h, Err: err, Repair: s.quarantine(h, b)})
 	case listed:

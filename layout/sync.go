@@ -36,13 +36,16 @@ func (l *Layout) SyncDirs() error {
 	return nil
 }
 
-// SyncJournal brings the journal's records to stable storage.
+// SyncJournal brings the journal's records to stable storage, also those that
+// a checkpoint has just set aside. If it has removed them, they are in the
+// index, and safe.
 func (l *Layout) SyncJournal() error {
-	err := syncFile(l.root, journalFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // a checkpoint has just set it aside
+	for _, name := range []string{journalFile, oldJournal} { // in the order in which records move
+		if err := syncFile(l.root, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // syncDirs syncs directories, so that the names in them are safe. Windows
