@@ -118,7 +118,7 @@ func malformed(err error) error {
 
 // Flush writes everything that changed into index.json, after syncing the
 // blobs that it newly lists. It is for other tools to see, and for a power
-// failure to spare. It does nothing if nothing changed. Its errors are
+// failure to spare; a blob whose sync fails is counted, logged, and not spared. It does nothing if nothing changed. Its errors are
 // [ErrReadOnly], [ErrClosed], [ErrLocked], and what writing may meet.
 func (c *Cache) Flush() error {
 	if c.o.readOnly {

@@ -29,8 +29,9 @@ var (
 	// ErrTooLarge is returned for a layer that decompresses to more than
 	// [WithMaxUncompressed] allows.
 	ErrTooLarge = errors.New("layer decompresses to more than the limit")
-	// ErrLocked is returned by [Cache.Flush] and [Cache.Delete] when a lock
-	// was held for too long. It names the lock file.
+	// ErrLocked is returned by [Cache.Flush], [Cache.Delete] and
+	// [Cache.Verify], and by [Open] for a new directory, when a lock was held
+	// for too long. It names the lock file.
 	ErrLocked = layout.ErrLocked
 	// ErrNotLayout is returned by [Open] for a path that is something else
 	// than an OCI image layout.

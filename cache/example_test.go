@@ -8,11 +8,14 @@ import (
 	"io"
 	"log"
 	"os"
+	"path/filepath"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	ggcrcache "github.com/google/go-containerregistry/pkg/v1/cache"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/ocicache/ocicache/cache"
 )
@@ -133,4 +136,39 @@ func exampleImage() v1.Image {
 		log.Fatal(err)
 	}
 	return img
+}
+
+// A blob rots, and nothing shows it. A scrub finds it and puts it aside, so
+// that the next read fetches the layer again.
+func ExampleCache_Verify() {
+	dir, err := os.MkdirTemp("", "cache")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	c, err := cache.Open(dir)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	l := static.NewLayer([]byte("a layer's bytes"), types.OCIUncompressedLayer)
+	if err := c.Fill(context.Background(), l); err != nil {
+		log.Fatal(err)
+	}
+	h, err := l.Digest()
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "blobs", "sha256", h.Hex), []byte("a layer's rotten"), 0o644); err != nil {
+		log.Fatal(err)
+	}
+
+	report, err := c.Verify(context.Background(), cache.VerifyOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, f := range report.Findings {
+		fmt.Println(f.Problem, f.Digest.Hex[:12], f.Repair)
+	}
+	// Output: corrupt 9954fd613958 quarantined
 }

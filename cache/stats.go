@@ -16,7 +16,7 @@ type Stats struct {
 	BytesSaved   int64 // read from the cache in place of an origin
 
 	Fallbacks   int64 // readers that went on from their own origin
-	Repairs     int64 // blobs that failed verification and were put aside
+	Repairs     int64 // blobs that failed verification, to be put aside
 	WriteFaults int64 // times that something could not be written
 }
 
