@@ -44,6 +44,23 @@ const (
 	// "failed:" if a sync of it failed under that boot.
 	AnnotationUnsynced = "dev.ggcr.cache.unsynced"
 
+	// AnnotationOrigin is the repository that the blob first came from, where
+	// that is known.
+	AnnotationOrigin = "dev.ggcr.cache.origin"
+
+	// AnnotationUsed is when the blob was last read, in seconds since the Unix
+	// epoch, and how often it was, as SECONDS:COUNT.
+	AnnotationUsed = "dev.ggcr.cache.used"
+
+	// AnnotationKeys are the build keys of the layer, separated by commas:
+	// each is local:SECONDS:KEY or shareable:SECONDS:KEY, with the time it was
+	// made and the key as in a URL's query.
+	AnnotationKeys = "dev.ggcr.cache.keys"
+
+	// AnnotationPins are the names of the pins that hold the blob, as in a
+	// URL's query, separated by commas.
+	AnnotationPins = "dev.ggcr.cache.pins"
+
 	// AnnotationFolded, on the index itself, is the last journal record that
 	// the index holds, as GENERATION:NUMBER.
 	AnnotationFolded = "dev.ggcr.cache.folded"

@@ -11,14 +11,21 @@ type record struct {
 	Put    map[string]json.RawMessage `json:"put"`
 	Delete *v1.Hash                   `json:"delete"`
 	List   json.RawMessage            `json:"list"`
+	Use    map[string][2]int64        `json:"use"`
+	Key    *keyRecord                 `json:"key"`
+	Unkey  *string                    `json:"unkey"`
+	Pin    *pinRecord                 `json:"pin"`
+	Unpin  *string                    `json:"unpin"`
 }
 
-// Apply applies a journal record: what [PutRecord],
-// [DeleteRecord] or [ListRecord] made.
+// Apply applies a journal record: what [PutRecord] or another of this
+// package's functions made.
 // Applying it again is harmless. What it cannot read it leaves out and
 // counts.
 func (c *Catalog) Apply(line []byte) {
-	if !c.applyLine(line) {
+	if c.applyLine(line) {
+		c.changes++
+	} else {
 		c.applyJSON(line)
 	}
 }
@@ -29,9 +36,14 @@ func (c *Catalog) applyJSON(line []byte) {
 		c.skipped++
 		return
 	}
+	if r.Use != nil {
+		c.applyUses(r.Use)
+		return
+	}
+	c.changes++
 	switch {
 	case r.Put != nil:
-		e, _, err := parseDescriptor(r.Put)
+		e, _, _, err := parseDescriptor(r.Put)
 		if err != nil || !c.put(e) {
 			c.skipped++
 		}
@@ -39,6 +51,14 @@ func (c *Catalog) applyJSON(line []byte) {
 		c.remove(*r.Delete)
 	case r.List != nil:
 		c.list(r.List)
+	case r.Key != nil:
+		c.applyKey(*r.Key)
+	case r.Unkey != nil:
+		c.dropKey(*r.Unkey)
+	case r.Pin != nil:
+		c.applyPin(*r.Pin)
+	case r.Unpin != nil:
+		c.dropPin(*r.Unpin)
 	default:
 		c.skipped++
 	}

@@ -47,23 +47,28 @@ type Entry struct {
 	Created  int64  // in seconds since the Unix epoch
 	ModTime  int64  // of the file when last verified, in nanoseconds; 0: none that can be relied on
 	Unsynced string // as the annotation has it; "": synced
+	Origin   string // the repository that the blob first came from; "": unknown
 }
 
 // A Catalog holds what index.json and the journal say. The zero value is not
 // usable; see [New].
 type Catalog struct {
-	nodes  []node // nodes[0] is unused
-	free   []ref
-	byKey  map[key]ref
-	listed int
-	puts   uint32 // how many there were
+	nodes   []node // nodes[0] is unused
+	free    []ref
+	byKey   map[key]ref
+	listed  int
+	puts    uint32 // how many there were
+	changes int    // how many records there were that are more than uses
 
-	media   []string
-	byMedia map[string]uint32
+	names  []string // media types and origins, each once
+	byName map[string]uint32
 
 	codecs   map[ref]string
 	unsynced map[ref]string
 	extras   map[ref]*extra // what other tools added to our descriptors
+	keys     map[string]buildKey
+	keysOf   map[ref][]string // sorted
+	pins     map[ref][]string // sorted names
 
 	foreign   []json.RawMessage          // other tools' descriptors, as they stood
 	foreignBy map[string]bool            // their digests; nil until needed
@@ -78,10 +83,14 @@ func New() *Catalog {
 	return &Catalog{
 		nodes:    make([]node, 1),
 		byKey:    map[key]ref{},
-		byMedia:  map[string]uint32{},
+		names:    []string{""},
+		byName:   map[string]uint32{"": 0},
 		codecs:   map[ref]string{},
 		unsynced: map[ref]string{},
 		extras:   map[ref]*extra{},
+		keys:     map[string]buildKey{},
+		keysOf:   map[ref][]string{},
+		pins:     map[ref][]string{},
 	}
 }
 
@@ -94,6 +103,10 @@ func (c *Catalog) Foreign() int { return len(c.foreign) }
 // ForeignDescriptors returns the descriptors that other tools listed, as they
 // stand in index.json. They are not to be changed.
 func (c *Catalog) ForeignDescriptors() []json.RawMessage { return c.foreign }
+
+// Changes returns how many journal records were applied that are more than
+// uses.
+func (c *Catalog) Changes() int { return c.changes }
 
 // Skipped returns how many journal records could not be read.
 func (c *Catalog) Skipped() int { return c.skipped }
@@ -158,7 +171,7 @@ func (c *Catalog) entry(r ref) Entry {
 	n := &c.nodes[r]
 	e := Entry{
 		Digest:    n.key.hash(),
-		MediaType: c.media[n.media],
+		MediaType: c.names[n.media],
 		Size:      n.size,
 		Tar:       n.tar,
 		Pair:      n.pair,
@@ -166,6 +179,7 @@ func (c *Catalog) entry(r ref) Entry {
 		Created:   n.created,
 		ModTime:   n.modTime,
 		Unsynced:  c.unsynced[r],
+		Origin:    c.names[n.origin],
 	}
 	if n.variant != 0 {
 		e.Variant = c.nodes[n.variant].key.hash()
@@ -193,7 +207,7 @@ func (c *Catalog) put(e Entry) bool {
 	n.tar = e.Tar
 	c.puts++
 	n.put = c.puts
-	n.media = c.internMedia(e.MediaType)
+	n.media, n.origin = c.internName(e.MediaType), c.internName(e.Origin)
 	setOrDelete(c.codecs, r, e.Codec)
 	setOrDelete(c.unsynced, r, e.Unsynced)
 	c.setVariant(r, e.Variant)

@@ -178,7 +178,7 @@ func (c *Catalog) decodeDescriptor(raw json.RawMessage) bool {
 	if json.Unmarshal(raw, &fields) != nil {
 		return false
 	}
-	e, x, err := parseDescriptor(fields)
+	e, m, x, err := parseDescriptor(fields)
 	if err != nil {
 		return false
 	}
@@ -189,6 +189,7 @@ func (c *Catalog) decodeDescriptor(raw json.RawMessage) bool {
 	if !c.put(e) {
 		return false
 	}
+	c.mark(e.Digest, m)
 	if x != nil {
 		k, _ := makeKey(e.Digest)
 		c.extras[c.byKey[k]] = x
@@ -216,34 +217,33 @@ func (c *Catalog) keepSecond(e Entry, x *extra) {
 }
 
 // parseDescriptor takes a descriptor of ours apart.
-func parseDescriptor(fields map[string]json.RawMessage) (Entry, *extra, error) {
-	var e Entry
+func parseDescriptor(fields map[string]json.RawMessage) (e Entry, m marks, x *extra, err error) {
 	var notes map[string]string
 	for name, to := range map[string]any{"mediaType": &e.MediaType, "size": &e.Size, "digest": &e.Digest, "annotations": &notes} {
 		if err := json.Unmarshal(fields[name], to); err != nil {
-			return Entry{}, nil, err
+			return Entry{}, marks{}, nil, err
 		}
 		if string(fields[name]) == "null" {
-			return Entry{}, nil, fmt.Errorf("%s: null", name)
+			return Entry{}, marks{}, nil, fmt.Errorf("%s: null", name)
 		}
 		delete(fields, name)
 	}
 	if !slices.ContainsFunc(slices.Collect(maps.Keys(notes)), isOurs) {
-		return Entry{}, nil, errors.New("no annotation of ours")
+		return Entry{}, marks{}, nil, errors.New("no annotation of ours")
 	}
-	if err := e.annotate(notes); err != nil {
-		return Entry{}, nil, err
+	if m, err = e.annotate(notes); err != nil {
+		return Entry{}, marks{}, nil, err
 	}
 	if len(fields) == 0 && len(notes) == 0 {
-		return e, nil, nil
+		return e, m, nil, nil
 	}
-	return e, &extra{fields: fields, notes: notes}, nil
+	return e, m, &extra{fields: fields, notes: notes}, nil
 }
 
 func isOurs(key string) bool { return strings.HasPrefix(key, ocicache.AnnotationPrefix) }
 
 // annotate sets what our annotations say, and takes them out of notes.
-func (e *Entry) annotate(notes map[string]string) (err error) {
+func (e *Entry) annotate(notes map[string]string) (m marks, err error) {
 	take := func(key string) (value string, ok bool) {
 		value, ok = notes[key]
 		delete(notes, key)
@@ -280,9 +280,13 @@ func (e *Entry) annotate(notes map[string]string) (err error) {
 	}
 	e.Codec, _ = take(ocicache.AnnotationCodec)
 	e.Unsynced, _ = take(ocicache.AnnotationUnsynced)
+	e.Origin, _ = take(ocicache.AnnotationOrigin)
+	m.used, _ = take(ocicache.AnnotationUsed)
+	m.keys, _ = take(ocicache.AnnotationKeys)
+	m.pins, _ = take(ocicache.AnnotationPins)
 	e.Created = number(ocicache.AnnotationCreated)
 	e.ModTime = number(ocicache.AnnotationModTime)
-	return err
+	return m, err
 }
 
 func parsePair(s string) Pair {

@@ -31,7 +31,7 @@ func (c *Catalog) Encode(w io.Writer, folded string) error {
 		if !c.nodes[i].listed {
 			continue
 		}
-		line = appendDescriptor(line[:0], c.entry(ref(i)), c.extras[ref(i)])
+		line = appendDescriptor(line[:0], c.entry(ref(i)), c.marks(ref(i)), c.extras[ref(i)])
 		bw.WriteString(sep)
 		bw.Write(line)
 		sep = ",\n"
@@ -74,7 +74,7 @@ func appendFields(b []byte, fields map[string]json.RawMessage) []byte {
 // PutRecord returns the journal record that makes e the entry of its digest.
 func PutRecord(e Entry) []byte {
 	b := append(make([]byte, 0, 512), `{"put":`...)
-	b = appendDescriptor(b, e, nil)
+	b = appendDescriptor(b, e, marks{}, nil)
 	return append(b, '}')
 }
 
@@ -92,8 +92,36 @@ func ListRecord(mediaType string, size int64, h v1.Hash) []byte {
 	return append(b, "}}"...)
 }
 
-// appendDescriptor appends e as a descriptor, with what other tools added.
-func appendDescriptor(b []byte, e Entry, x *extra) []byte {
+// marks is what hangs on an entry, and is not said by a put: as the
+// annotations have it.
+type marks struct{ used, keys, pins string }
+
+func (c *Catalog) marks(r ref) (m marks) {
+	if u := c.nodes[r].use; u != (Use{}) {
+		m.used = u.String()
+	}
+	m.keys, m.pins = c.encodeKeys(r), c.encodePins(r)
+	return m
+}
+
+// mark is the reverse of marks.
+func (c *Catalog) mark(h v1.Hash, m marks) {
+	if m == (marks{}) {
+		return
+	}
+	r, _ := c.listedRef(h)
+	c.addUse(r, parseUse(m.used))
+	if m.keys != "" {
+		c.decodeKeys(r, m.keys)
+	}
+	if m.pins != "" {
+		c.decodePins(r, m.pins)
+	}
+}
+
+// appendDescriptor appends e as a descriptor, with what hangs on it and what
+// other tools added.
+func appendDescriptor(b []byte, e Entry, m marks, x *extra) []byte {
 	b = appendHead(b, e.MediaType, e.Size, e.Digest)
 	b = append(b, `,"annotations":{`...)
 
@@ -127,16 +155,20 @@ func appendDescriptor(b []byte, e Entry, x *extra) []byte {
 		note(ocicache.AnnotationPair)
 		b = appendString(b, [...]string{Claimed: ocicache.PairClaimed, Verified: ocicache.PairVerified, Refuted: ocicache.PairRefuted}[e.Pair])
 	}
-	if e.Codec != "" {
-		note(ocicache.AnnotationCodec)
-		b = appendString(b, e.Codec)
+	text := func(key, value string) {
+		if value != "" {
+			note(key)
+			b = appendString(b, value)
+		}
 	}
+	text(ocicache.AnnotationCodec, e.Codec)
 	number(ocicache.AnnotationCreated, max(e.Created, 1)) // always there: it makes the descriptor ours
 	number(ocicache.AnnotationModTime, e.ModTime)
-	if e.Unsynced != "" {
-		note(ocicache.AnnotationUnsynced)
-		b = appendString(b, e.Unsynced)
-	}
+	text(ocicache.AnnotationUnsynced, e.Unsynced)
+	text(ocicache.AnnotationOrigin, e.Origin)
+	text(ocicache.AnnotationUsed, m.used)
+	text(ocicache.AnnotationKeys, m.keys)
+	text(ocicache.AnnotationPins, m.pins)
 	if x == nil {
 		return append(b, "}}"...)
 	}

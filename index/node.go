@@ -17,6 +17,7 @@ type node struct {
 	size    int64
 	created int64
 	modTime int64
+	use     Use
 	diffID  ref    // of an entry
 	next    ref    // the next entry with this entry's diffID
 	prev    ref    // the one before it
@@ -24,8 +25,9 @@ type node struct {
 	variant ref    // of a tar: the digest to prefer
 	refs    uint32 // how many tars prefer this one
 	put     uint32 // the number of the put that made the entry
-	media   uint32
-	listed  bool // there is an entry
+	media   uint32 // of names
+	origin  uint32 // of names
+	listed  bool   // there is an entry
 	tar     bool
 	pair    Pair
 }
@@ -46,14 +48,14 @@ func (c *Catalog) intern(k key) ref {
 	return r
 }
 
-func (c *Catalog) internMedia(s string) uint32 {
-	if i, ok := c.byMedia[s]; ok {
+func (c *Catalog) internName(s string) uint32 {
+	if i, ok := c.byName[s]; ok {
 		return i
 	}
-	i := uint32(len(c.media))
+	i := uint32(len(c.names))
 	s = strings.Clone(s) // not the whole line that it stands on
-	c.media = append(c.media, s)
-	c.byMedia[s] = i
+	c.names = append(c.names, s)
+	c.byName[s] = i
 	return i
 }
 
@@ -127,6 +129,7 @@ func (c *Catalog) remove(h v1.Hash) {
 	delete(c.codecs, r)
 	delete(c.unsynced, r)
 	delete(c.extras, r)
+	c.forgetMarks(r)
 	c.nodes[r].tar = false
 	c.forgetVariant(r)
 	c.setVariant(r, v1.Hash{})

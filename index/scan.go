@@ -59,11 +59,12 @@ func (c *Catalog) decodeLines(b []byte) (folded string, ok bool) {
 // no JSON value.
 func (c *Catalog) decodeLine(line []byte) bool {
 	s := scanner{rest: string(line)}
-	if e := s.descriptor(); !s.failed && s.rest == "" {
+	if e, m := s.descriptor(); !s.failed && s.rest == "" {
 		if _, exists := c.Get(e.Digest); exists {
 			return true
 		}
 		if c.put(e) {
+			c.mark(e.Digest, m)
 			return true
 		}
 	}
@@ -87,7 +88,7 @@ func (c *Catalog) applyLine(line []byte) bool {
 		s.want(",")
 	}
 	s.want(`"put":`)
-	e := s.descriptor()
+	e, _ := s.descriptor()
 	s.want("}")
 	return !s.failed && s.rest == "" && c.put(e)
 }
@@ -100,7 +101,7 @@ type scanner struct {
 }
 
 // descriptor reads a descriptor that others added nothing to.
-func (s *scanner) descriptor() (e Entry) {
+func (s *scanner) descriptor() (e Entry, m marks) {
 	s.want(`{"mediaType":`)
 	e.MediaType = s.text()
 	s.want(`,"size":`)
@@ -133,11 +134,23 @@ func (s *scanner) descriptor() (e Entry) {
 	if s.note(before, ocicache.AnnotationUnsynced) {
 		e.Unsynced = strings.Clone(s.text())
 	}
+	if s.note(before, ocicache.AnnotationOrigin) {
+		e.Origin = s.text()
+	}
+	if s.note(before, ocicache.AnnotationUsed) {
+		m.used = s.text()
+	}
+	if s.note(before, ocicache.AnnotationKeys) {
+		m.keys = s.text()
+	}
+	if s.note(before, ocicache.AnnotationPins) {
+		m.pins = s.text()
+	}
 	if s.rest == before {
 		s.failed = true // none of ours
 	}
 	s.want("}}")
-	return e
+	return e, m
 }
 
 // note reads an annotation's key, if it is the next.
