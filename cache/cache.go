@@ -43,6 +43,7 @@ type Cache struct {
 	fills           fills
 	checks          checks
 	syncer          *syncer
+	uses            uses
 
 	ctx  context.Context // ends when Close gives fills up
 	stop context.CancelCauseFunc
@@ -150,6 +151,8 @@ func (c *Cache) Close() error {
 	}
 	c.stop(closedError{})
 	c.background.Wait()
+	c.uses.end()
+	c.journalUses()
 	c.syncer.close()
 	if !c.o.readOnly && c.worthCheckpoint() {
 		if err := c.checkpoint(); !errors.Is(err, ErrLocked) { // else another process is at it, or the next will be
@@ -172,7 +175,11 @@ func (c *Cache) checkpoint() error {
 				return err
 			}
 		}
-		return snapshot.Encode(w, cp.Folded)
+		if err := snapshot.Encode(w, cp.Folded); err != nil {
+			return err
+		}
+		c.catalog.fold(snapshot)
+		return nil
 	})
 }
 
@@ -182,11 +189,11 @@ const (
 	minJournal   = 4 << 20 // bytes
 )
 
-// worthCheckpoint reports whether Close should write index.json: always if
-// that is quick, else only if much changed.
+// worthCheckpoint reports whether Close should write index.json: if that is
+// quick and more changed than uses, or if much changed.
 func (c *Cache) worthCheckpoint() bool {
 	n := int64(c.catalog.len())
-	return n <= smallCatalog || c.layout.JournalSize() > n*entryBytes/8
+	return n <= smallCatalog && c.catalog.changed() || c.layout.JournalSize() > max(minJournal, n*entryBytes/8)
 }
 
 // compact starts a checkpoint in the background when the journal has

@@ -14,8 +14,9 @@ import (
 type catalog struct {
 	next *index.Catalog // being read; only used by the goroutine that reads
 
-	mu   sync.RWMutex
-	live *index.Catalog // guarded by mu
+	mu     sync.RWMutex
+	live   *index.Catalog // guarded by mu
+	folded int            // guarded by mu: how many of its changes index.json holds
 }
 
 // Reset implements [layout.Replica].
@@ -39,7 +40,7 @@ func (c *catalog) Apply(record []byte) {
 func (c *catalog) End(ok bool) {
 	if ok {
 		c.mu.Lock()
-		c.live = c.next
+		c.live, c.folded = c.next, 0
 		c.mu.Unlock()
 	}
 	c.next = nil
@@ -61,6 +62,27 @@ func (c *catalog) known(h v1.Hash) bool {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.live.Known(h)
+}
+
+func (c *catalog) use(h v1.Hash) index.Use {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.live.Use(h)
+}
+
+// changed reports whether the catalog holds more than uses that index.json
+// may lack.
+func (c *catalog) changed() bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.live.Changes() > c.folded
+}
+
+// fold notes that index.json holds all that a clone does.
+func (c *catalog) fold(clone *index.Catalog) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.folded = clone.Changes()
 }
 
 func (c *catalog) foreign() []json.RawMessage {

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"runtime"
 	"sync"
 	"syscall"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/ocicache/ocicache/layout"
 )
@@ -18,6 +21,7 @@ import (
 // be called while another goroutine reads.
 type hit struct {
 	c     *Cache
+	of    *opened
 	blob  *layout.Blob
 	off   int64
 	again func() (io.ReadCloser, error) // nil: there is no origin, or Seek was called
@@ -25,6 +29,22 @@ type hit struct {
 	mu     sync.Mutex
 	closed bool          // guarded by mu
 	own    io.ReadCloser // guarded by mu: the origin, once the blob failed
+}
+
+// opened counts as a use of a blob that is open, until it is closed once.
+type opened struct {
+	c    *Cache
+	h    v1.Hash
+	once sync.Once
+}
+
+func (o *opened) done() { o.once.Do(func() { o.c.uses.done(o.h) }) }
+
+func (c *Cache) newHit(h v1.Hash, b *layout.Blob, again func() (io.ReadCloser, error)) *hit {
+	c.uses.begin(h, now(), c.journalUsesLater)
+	hit := &hit{c: c, blob: b, again: again, of: &opened{c: c, h: h}}
+	runtime.AddCleanup(hit, (*opened).done, hit.of) // a reader may be dropped
+	return hit
 }
 
 // Read implements io.Reader.
@@ -166,6 +186,7 @@ func (h *hit) Close() error {
 	if already {
 		return nil
 	}
+	h.of.done()
 	_ = h.blob.Close() // it was only read
 	if own != nil {
 		return own.Close()

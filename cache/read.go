@@ -72,5 +72,5 @@ func (c *Cache) openHit(e index.Entry, again func() (io.ReadCloser, error)) *hit
 		return nil
 	}
 	c.count.hits.Add(1)
-	return &hit{c: c, blob: b, again: again}
+	return c.newHit(e.Digest, b, again)
 }
