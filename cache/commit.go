@@ -20,6 +20,7 @@ type blobFacts struct {
 	claim     v1.Hash // the diffID that it is claimed to have; may be zero
 	diffID    v1.Hash // the tar that this cache made it of; may be zero
 	codec     string  // with diffID: how
+	origin    string  // the repository that it came from; may be ""
 }
 
 // tarFacts is what is known of a tar that was filled.
@@ -42,7 +43,7 @@ func (c *Cache) commitBlob(in *layout.Ingest, f blobFacts) error {
 	return c.commit(in, f.digest, func(tx *layout.Tx) error {
 		e, ok := c.catalog.get(f.digest)
 		if !ok {
-			e = index.Entry{Digest: f.digest, Created: now()}
+			e = index.Entry{Digest: f.digest, Created: c.now(), Origin: f.origin}
 		}
 		if e.MediaType == "" || e.Tar {
 			e.MediaType = f.mediaType
@@ -83,7 +84,7 @@ func (c *Cache) commitTar(in *layout.Ingest, f tarFacts) error {
 		if in != nil {
 			tar, known := c.catalog.get(f.diffID)
 			if !known {
-				tar = index.Entry{Digest: f.diffID, Created: now(), MediaType: f.mediaType}
+				tar = index.Entry{Digest: f.diffID, Created: c.now(), MediaType: f.mediaType}
 			}
 			tar.Tar, tar.Size = true, f.size
 			if ok && tar.Variant == (v1.Hash{}) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -79,7 +78,7 @@ func (c *Cache) room(n int64) error {
 // filling fills the blob of a digest from the layer's origin.
 func (l *layer) filling(h v1.Hash) config {
 	cfg := l.c.writing(h.Algorithm, func(in *layout.Ingest, got v1.Hash, n int64) error {
-		return l.c.commitBlob(in, blobFacts{digest: got, size: n, mediaType: l.mediaType(), claim: l.claimed()})
+		return l.c.commitBlob(in, blobFacts{digest: got, size: n, mediaType: l.mediaType(), claim: l.claimed(), origin: l.from.repo})
 	})
 	cfg.Size = l.size()
 	cfg.Limit = l.c.allow
@@ -222,4 +221,4 @@ func (r *countedReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func now() int64 { return time.Now().Unix() }
+func (c *Cache) now() int64 { return c.o.clock().Unix() }

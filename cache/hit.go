@@ -41,7 +41,7 @@ type opened struct {
 func (o *opened) done() { o.once.Do(func() { o.c.uses.done(o.h) }) }
 
 func (c *Cache) newHit(h v1.Hash, b *layout.Blob, again func() (io.ReadCloser, error)) *hit {
-	c.uses.begin(h, now(), c.journalUsesLater)
+	c.uses.begin(h, c.now(), c.journalUsesLater)
 	hit := &hit{c: c, blob: b, again: again, of: &opened{c: c, h: h}}
 	runtime.AddCleanup(hit, (*opened).done, hit.of) // a reader may be dropped
 	return hit

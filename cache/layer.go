@@ -33,11 +33,13 @@ func (c *Cache) Put(l v1.Layer) (v1.Layer, error) {
 type origin struct {
 	desc  *v1.Descriptor // as its image's manifest has it; may be nil
 	claim func() v1.Hash // the diffID that its image's config claims; may be nil
+	repo  string         // that it is in; may be ""
 }
 
 func (c *Cache) wrap(l v1.Layer, from origin) v1.Layer {
 	switch l := l.(type) {
 	case *remote.MountableLayer:
+		from.repo = l.Reference.Context().Name()
 		return &remote.MountableLayer{Layer: c.wrap(l.Layer, from), Reference: l.Reference}
 	case *layer:
 		if l.c == c {

@@ -28,7 +28,8 @@ type options struct {
 	closeTimeout    time.Duration
 	lockTimeout     time.Duration
 	progress        func(Progress)
-	hook            layout.Hook // for tests
+	hook            layout.Hook      // for tests
+	clock           func() time.Time // likewise
 }
 
 func defaults() options {
@@ -42,6 +43,7 @@ func defaults() options {
 		minFree:         128 << 20,
 		closeTimeout:    30 * time.Second,
 		lockTimeout:     10 * time.Second,
+		clock:           time.Now,
 	}
 }
 

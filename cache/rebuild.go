@@ -59,6 +59,7 @@ func isTar(b *layout.Blob) bool {
 // list them, and as layers whatever is no image's config.
 func (s *scrub) rebuild(ctx context.Context) error {
 	k := s.kin()
+	k.now = s.c.now()
 	for _, o := range s.orphans {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -94,6 +95,7 @@ func (s *scrub) list(o orphan, record []byte) Repair {
 
 // kin is what the orphans say of each other.
 type kin struct {
+	now       int64               // in seconds since the Unix epoch
 	named     map[string]bool     // by an image or an index
 	configs   map[string]bool     // of images
 	mediaType map[string]string   // of layers
@@ -137,7 +139,7 @@ func (k kin) record(o orphan) []byte {
 	}
 	e := index.Entry{
 		Digest: o.digest, MediaType: k.mediaType[digest], Size: o.stamp.size,
-		Created: now(), ModTime: settled(o.stamp.modTime), Unsynced: layout.Boot(),
+		Created: k.now, ModTime: settled(o.stamp.modTime), Unsynced: layout.Boot(),
 	}
 	blob, isDiffID := k.blobOf[o.digest]
 	switch {

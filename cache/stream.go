@@ -87,7 +87,7 @@ func (l *layer) joinStream() (*fill.Ref, error) {
 func (l *layer) streaming() config {
 	const alg = "sha256"
 	cfg := l.c.writing(alg, func(in *layout.Ingest, got v1.Hash, n int64) error {
-		f := blobFacts{digest: got, size: n, mediaType: l.mediaType()}
+		f := blobFacts{digest: got, size: n, mediaType: l.mediaType(), origin: l.from.repo}
 		if h, err := l.inner.DiffID(); err == nil { // the layer was read: it knows
 			f.claim = h
 		}
