@@ -12,9 +12,6 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// lockSuffix is that of the lock file beside an ingest.
-const lockSuffix = ".lock"
-
 // An Ingest is a blob that is being written, by one goroutine at a time. Its
 // file has a lock file beside it, locked for as long as the ingest lasts, so
 // that debris of a process that died can be told from work under way.
@@ -33,53 +30,15 @@ func (l *Layout) Ingest() (*Ingest, error) {
 	if l.readOnly {
 		return nil, fmt.Errorf("ingest in %s: %w", l.dir, ErrReadOnly)
 	}
-	name, lock, err := l.lockIngest()
+	name, lock, err := l.lockNew(l.ingests)
 	if err != nil {
 		return nil, err
 	}
 	f, err := l.ingests.open(name, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
-		return nil, errors.Join(err, l.unlockIngest(name, lock))
+		return nil, errors.Join(err, unlock(lock, l.ingests, name))
 	}
 	return &Ingest{File: f, l: l, name: name, lock: lock}, nil
-}
-
-// lockIngest finds a name for an ingest, and creates and locks its lock file.
-// A sweep, which may be in another process, can take the new file for debris
-// before it is locked; then another name is tried.
-func (l *Layout) lockIngest() (name string, lock *flock.Flock, err error) {
-	for try := range 10 {
-		time.Sleep(time.Duration(try) * time.Millisecond)
-		name := random()
-		lock := l.flock(ingestDir + "/" + name + lockSuffix)
-		ok, err := l.tryLock(lock, ingestDir+"/"+name+lockSuffix)
-		if err != nil {
-			return "", nil, err
-		}
-		if ok && l.holds(lock, name) {
-			return name, lock, nil
-		}
-		_ = lock.Close()
-	}
-	return "", nil, fmt.Errorf("ingest in %s: the directory is another one than was opened", l.dir)
-}
-
-// holds reports whether a lock is on the file that an ingest's lock file has
-// the name of, not on one that was removed before it was locked.
-func (l *Layout) holds(lock *flock.Flock, name string) bool {
-	held, err := lock.Stat()
-	if err != nil {
-		return false
-	}
-	there, err := l.ingests.lstat(name + lockSuffix)
-	return err == nil && os.SameFile(held, there)
-}
-
-func (l *Layout) unlockIngest(name string, lock *flock.Flock) error {
-	if removeBeforeUnlock {
-		return errors.Join(l.ingests.remove(name+lockSuffix), lock.Close())
-	}
-	return errors.Join(lock.Close(), l.ingests.remove(name+lockSuffix))
 }
 
 // Committed reports whether the bytes became a blob.
@@ -97,7 +56,7 @@ func (in *Ingest) Release() error {
 	if !in.committed {
 		err = in.l.ingests.remove(in.name)
 	}
-	return errors.Join(err, in.l.unlockIngest(in.name, in.lock))
+	return errors.Join(err, unlock(in.lock, in.l.ingests, in.name))
 }
 
 // Close releases the ingest and closes the file. Closing twice is harmless.
@@ -121,32 +80,22 @@ func (in *Ingest) settle() error {
 // FAT has the coarsest clock, of two seconds.
 const settled = 2 * time.Second
 
-// sweep removes what dead processes left in ingest and trash. Debris does no
+// sweep removes what dead processes left in ingest, leases and trash. Debris does no
 // harm but to take room, so errors are not reported.
 func (l *Layout) sweep() {
 	if l.readOnly {
 		return
 	}
-	names, _ := l.ingests.list(".", -1)
-	for _, name := range names {
-		l.sweepIngest(strings.TrimSuffix(name, lockSuffix))
+	for _, d := range []*folder{l.ingests, l.leases} {
+		names, _ := d.list(".", -1)
+		for _, name := range names {
+			l.sweepFile(d, strings.TrimSuffix(name, lockSuffix))
+		}
 	}
-	names, _ = l.root.list(trashDir, -1)
+	names, _ := l.root.list(trashDir, -1)
 	for _, name := range names {
 		_ = l.root.remove(trashDir + "/" + name)
 	}
-}
-
-// sweepIngest removes an ingest that nobody holds the lock of. The lock file
-// is made if it is missing: another tool may have removed it.
-func (l *Layout) sweepIngest(name string) {
-	lock := l.flock(ingestDir + "/" + name + lockSuffix)
-	if ok, err := lock.TryLock(); err != nil || !ok || !l.holds(lock, name) {
-		_ = lock.Close()
-		return
-	}
-	_ = l.ingests.remove(name)
-	_ = l.unlockIngest(name, lock)
 }
 
 func random() string { return strings.ToLower(rand.Text()) }

@@ -51,6 +51,7 @@ const (
 	ingestDir     = stateDir + "/ingest"
 	trashDir      = stateDir + "/trash"
 	quarantineDir = stateDir + "/quarantine"
+	leaseDir      = stateDir + "/leases"
 )
 
 // Options of [Open]. The zero value opens for writing.
@@ -80,6 +81,8 @@ type Layout struct {
 	algs map[string]*algorithm // by name, fixed
 
 	ingests *folder // ingestDir, opened once; nil if the layout is read-only
+	leases  *folder // leaseDir, likewise
+	lease   *lease  // used under the writers' lock; nil while this process holds nothing
 
 	closed     atomic.Bool
 	checkpoint chan struct{} // held by this process's one checkpoint
@@ -148,12 +151,15 @@ func (l *Layout) prepare() error {
 	if err != nil || l.readOnly {
 		return err
 	}
-	for _, dir := range []string{stateDir, ingestDir, trashDir, quarantineDir} {
+	for _, dir := range []string{stateDir, ingestDir, trashDir, quarantineDir, leaseDir} {
 		if err := l.root.mkdir(dir, 0o700); err != nil {
 			return err
 		}
 	}
 	if l.ingests, err = l.root.openFolder(ingestDir); err != nil {
+		return err
+	}
+	if l.leases, err = l.root.openFolder(leaseDir); err != nil {
 		return err
 	}
 	isOurs, err := l.exists(versionFile)
@@ -260,7 +266,7 @@ func (l *Layout) Close() error {
 	for _, alg := range l.algs {
 		alg.close()
 	}
-	return errors.Join(l.ingests.close(), l.root.close())
+	return errors.Join(l.endLease(), l.ingests.close(), l.leases.close(), l.root.close())
 }
 
 // path returns the file system path of a file of ours, for flock.

@@ -11,8 +11,8 @@ import (
 	"slices"
 	"strings"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/gofrs/flock"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // A lease is what this process holds: a file with a digest a line, in
@@ -78,7 +78,7 @@ func (l *Layout) endLease() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
 	}
-	err = errors.Join(err, l.unlock(l.leases, l.lease.name, l.lease.lock))
+	err = errors.Join(err, unlock(l.lease.lock, l.leases, l.lease.name))
 	l.lease = nil
 	return err
 }
@@ -99,7 +99,7 @@ func (tx *Tx) Held() (map[v1.Hash]bool, error) {
 	}
 	for _, name := range names {
 		name := strings.TrimSuffix(name, lockSuffix)
-		if slices.Contains(names, name) && !l.sweepOne(l.leases, name) {
+		if slices.Contains(names, name) && !l.sweepFile(l.leases, name) {
 			if err := l.readLease(name, held); err != nil {
 				return nil, err
 			}

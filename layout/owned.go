@@ -1,0 +1,65 @@
+package layout
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// lockSuffix is that of the lock file beside a file that belongs to a process.
+const lockSuffix = ".lock"
+
+// lockNew finds a name for a file in a folder, and creates and locks its lock
+// file. A sweep, which may be in another process, can take the new file for
+// debris before it is locked; then another name is tried.
+func (l *Layout) lockNew(d *folder) (name string, lock *flock.Flock, err error) {
+	for try := range 10 {
+		time.Sleep(time.Duration(try) * time.Millisecond)
+		name := random()
+		lock := l.flock(d.name + "/" + name + lockSuffix)
+		ok, err := l.tryLock(lock, d.name+"/"+name+lockSuffix)
+		if err != nil {
+			return "", nil, err
+		}
+		if ok && isOf(lock, d, name) {
+			return name, lock, nil
+		}
+		_ = lock.Close()
+	}
+	return "", nil, fmt.Errorf("%s: the directory is another one than was opened", l.path(d.name))
+}
+
+// isOf reports whether a lock is on the lock file of that name, not on one
+// that was removed before it was locked.
+func isOf(lock *flock.Flock, d *folder, name string) bool {
+	held, err := lock.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := d.lstat(name + lockSuffix)
+	return err == nil && os.SameFile(held, there)
+}
+
+// unlock removes a lock file, and gives the lock up.
+func unlock(lock *flock.Flock, d *folder, name string) error {
+	if removeBeforeUnlock {
+		return errors.Join(d.remove(name+lockSuffix), lock.Close())
+	}
+	return errors.Join(lock.Close(), d.remove(name+lockSuffix))
+}
+
+// sweepFile removes a file whose lock nobody holds, and reports whether it
+// did. The lock file is made if it is missing: another tool may have removed it.
+func (l *Layout) sweepFile(d *folder, name string) bool {
+	lock := l.flock(d.name + "/" + name + lockSuffix)
+	if ok, err := lock.TryLock(); err != nil || !ok || !isOf(lock, d, name) {
+		_ = lock.Close()
+		return false
+	}
+	_ = d.remove(name)
+	_ = unlock(lock, d, name)
+	return true
+}
