@@ -12,6 +12,8 @@ import (
 	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/ocicache/ocicache"
 )
 
 // A Pair says how well it is known that a digest decompresses to a diffID.
@@ -24,6 +26,12 @@ const (
 	Verified             // this cache decompressed the blob and saw the diffID
 	Refuted              // this cache tried, and the diffID is wrong
 )
+
+// String returns the value that [ocicache.AnnotationPair] has, "" if the pair
+// is unknown.
+func (p Pair) String() string {
+	return [...]string{Unknown: "", Claimed: ocicache.PairClaimed, Verified: ocicache.PairVerified, Refuted: ocicache.PairRefuted}[p]
+}
 
 // An Entry is one descriptor of ours, expanded.
 type Entry struct {
@@ -220,5 +228,26 @@ func setOrDelete(m map[ref]string, r ref, value string) {
 		delete(m, r)
 	} else {
 		m[r] = value
+	}
+}
+
+// A Detail is an entry with all that hangs on it. Its lists are not to be
+// changed.
+type Detail struct {
+	Entry
+	Use  Use
+	Keys []string
+	Pins []string
+}
+
+// Details yields all entries with what hangs on them, in no particular order.
+func (c *Catalog) Details() iter.Seq[Detail] {
+	return func(yield func(Detail) bool) {
+		for i := range c.nodes {
+			r := ref(i)
+			if c.nodes[r].listed && !yield(Detail{c.entry(r), c.nodes[r].use, c.keysOf[r], c.pins[r]}) {
+				return
+			}
+		}
 	}
 }

@@ -153,7 +153,7 @@ func appendDescriptor(b []byte, e Entry, m marks, x *extra) []byte {
 	}
 	if e.Pair != Unknown {
 		note(ocicache.AnnotationPair)
-		b = appendString(b, [...]string{Claimed: ocicache.PairClaimed, Verified: ocicache.PairVerified, Refuted: ocicache.PairRefuted}[e.Pair])
+		b = appendString(b, e.Pair.String())
 	}
 	text := func(key, value string) {
 		if value != "" {

@@ -7,7 +7,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Clone returns a copy that [Catalog.Encode], [Catalog.Entries] and
+// Clone returns a copy that [Catalog.Encode], [Catalog.Entries], Details and
 // [Catalog.Sync] can be called on while the original changes.
 func (c *Catalog) Clone() *Catalog {
 	return &Catalog{

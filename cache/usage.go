@@ -1,0 +1,257 @@
+package cache
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/ocicache/ocicache"
+	"github.com/ocicache/ocicache/index"
+	"github.com/ocicache/ocicache/internal/filter"
+	"github.com/ocicache/ocicache/layout"
+)
+
+// A Form says which of a layer's forms a blob is.
+type Form string
+
+// The forms. A layer that is distributed uncompressed is of the second.
+const (
+	FormCompressed   Form = "compressed"
+	FormUncompressed Form = "uncompressed"
+	FormUnknown      Form = "unknown" // what it decompresses to was never seen or said
+)
+
+// A Usage is a blob that the cache has, or remembers.
+type Usage struct {
+	Digest    v1.Hash // of the blob; for the uncompressed form of a layer, its diffID
+	DiffID    v1.Hash // zero if none is known
+	Pair      string  // what is known of that: [ocicache.PairVerified], …; "" if nothing is
+	MediaType types.MediaType
+	Form      Form
+	Size      int64 // in bytes, on disk if it is there
+	Present   bool  // its bytes are there; else it is remembered
+
+	Created  time.Time
+	LastUsed time.Time // when it was last opened to be read; zero if it never was
+	UseCount int64     // how often it was
+
+	Pinned bool     // something holds it, by a name or for as long as a process lives
+	Pins   []string // the names that hold it, sorted
+	InUse  bool     // a reader of this process has it open
+	Keys   []string // of the builds that made it, sorted
+	Origin string   // the repository that it first came from; "" if that is unknown
+
+	// Remakable says that the bytes can be made again from others that are
+	// there: the tar of a blob, or a blob that this cache compressed itself.
+	Remakable bool
+	// Shared says that more than one thing needs the bytes: several
+	// compressed forms have this tar, several keys or pins this layer, or an
+	// image of another tool in the directory reaches it.
+	Shared bool
+}
+
+// usageFields are what [Cache.DiskUsage] filters by.
+var usageFields = filter.Schema{
+	"digest": filter.KindString, "diffid": filter.KindString, "pair": filter.KindString,
+	"mediatype": filter.KindString, "form": filter.KindString, "origin": filter.KindString,
+	"size": filter.KindInt, "usecount": filter.KindInt,
+	"created": filter.KindTime, "lastused": filter.KindTime,
+	"present": filter.KindBool, "pinned": filter.KindBool, "inuse": filter.KindBool,
+	"remakable": filter.KindBool, "shared": filter.KindBool,
+	"keys": filter.KindStrings, "pins": filter.KindStrings,
+}
+
+// field returns the value that filters see.
+func (u *Usage) field(name string) filter.Value {
+	switch name {
+	case "digest":
+		return filter.StringValue(u.Digest.String())
+	case "diffid":
+		return filter.StringValue(text(u.DiffID))
+	case "pair":
+		return filter.StringValue(u.Pair)
+	case "mediatype":
+		return filter.StringValue(string(u.MediaType))
+	case "form":
+		return filter.StringValue(string(u.Form))
+	case "origin":
+		return filter.StringValue(u.Origin)
+	case "size":
+		return filter.IntValue(u.Size)
+	case "usecount":
+		return filter.IntValue(u.UseCount)
+	case "created":
+		return filter.TimeValue(u.Created)
+	case "lastused":
+		return filter.TimeValue(u.LastUsed)
+	case "present":
+		return filter.BoolValue(u.Present)
+	case "pinned":
+		return filter.BoolValue(u.Pinned)
+	case "inuse":
+		return filter.BoolValue(u.InUse)
+	case "remakable":
+		return filter.BoolValue(u.Remakable)
+	case "shared":
+		return filter.BoolValue(u.Shared)
+	case "keys":
+		return filter.StringsValue(u.Keys...)
+	case "pins":
+		return filter.StringsValue(u.Pins...)
+	}
+	return filter.Value{}
+}
+
+// text returns a hash as text, "" for the zero one.
+func text(h v1.Hash) string {
+	if h == (v1.Hash{}) {
+		return ""
+	}
+	return h.String()
+}
+
+// DiskUsage returns what the cache has and remembers, sorted by digest: all
+// that any of the filters matches, everything without one. The filters are
+// containerd's, and compare numbers and times as well:
+//
+//	form==uncompressed,size>100MB
+//	lastused<7d,keys~=go-build
+//
+// The fields are those of [Usage], in lower case. A duration means that long
+// ago. The errors are [ErrClosed], the context's, and those of a filter that
+// cannot be read.
+func (c *Cache) DiskUsage(ctx context.Context, filters ...string) ([]Usage, error) {
+	if c.fills.isClosed() {
+		return nil, fmt.Errorf("cache: disk usage: %w", ErrClosed)
+	}
+	f, err := usageFields.Parse(c.o.clock(), filters...)
+	if err != nil {
+		return nil, fmt.Errorf("cache: disk usage: %w", err)
+	}
+	all, err := c.usages(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("cache: disk usage: %w", err)
+	}
+	all = slices.DeleteFunc(all, func(u Usage) bool { return !f.Match(u.field) })
+	return all, nil
+}
+
+// usages returns all usages, sorted by digest.
+func (c *Cache) usages(ctx context.Context) ([]Usage, error) {
+	c.catchUp()
+	held, err := c.held(ctx)
+	if err != nil {
+		return nil, err
+	}
+	reached := map[string]bool{}
+	c.reach(func(digest string) bool { reached[digest] = true; return true })
+
+	var all []Usage
+	blobs := map[v1.Hash][]v1.Hash{} // diffID to the blobs that are there and verified to have it
+	present := map[v1.Hash]bool{}
+	for d := range c.catalog.clone().Details() {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		u := c.usage(d)
+		u.Pinned = len(u.Pins) > 0 || held[u.Digest]
+		u.Shared = reached[u.Digest.String()] || len(u.Keys)+len(u.Pins) > 1
+		present[u.Digest] = u.Present
+		if u.Present && u.Form == FormCompressed && d.Pair == index.Verified {
+			blobs[u.DiffID] = append(blobs[u.DiffID], u.Digest)
+		}
+		all = append(all, u)
+	}
+	for i := range all {
+		u := &all[i]
+		switch {
+		case !u.Present:
+		case u.Form == FormUncompressed:
+			u.Remakable = len(blobs[u.Digest]) > 0
+			u.Shared = u.Shared || len(blobs[u.Digest]) > 1
+		default:
+			e, _ := c.catalog.get(u.Digest)
+			u.Remakable = e.Codec != "" && e.Pair == index.Verified && present[u.DiffID]
+		}
+	}
+	slices.SortFunc(all, func(a, b Usage) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
+	return all, nil
+}
+
+// usage returns what an entry says, and whether its bytes are there.
+func (c *Cache) usage(d index.Detail) Usage {
+	u := Usage{
+		Digest: d.Digest, DiffID: d.DiffID, MediaType: types.MediaType(d.MediaType), Size: d.Size,
+		Form: FormUnknown, Created: at(d.Created), Pins: d.Pins, Keys: d.Keys, Origin: d.Origin, InUse: c.uses.isOpen(d.Digest),
+	}
+	if size, _, err := c.layout.StatBlob(d.Digest); err == nil {
+		u.Present, u.Size = true, size
+	}
+	switch {
+	case d.Tar:
+		u.Form, u.DiffID, u.Pair = FormUncompressed, d.Digest, ocicache.PairVerified
+	case d.DiffID == d.Digest && d.Pair != index.Unknown:
+		u.Form, u.Pair = FormUncompressed, d.Pair.String()
+	case d.Pair != index.Unknown:
+		u.Form, u.Pair = FormCompressed, d.Pair.String()
+	}
+	use := c.use(d.Digest)
+	u.LastUsed, u.UseCount = at(use.Last), use.Count
+	return u
+}
+
+func at(seconds int64) time.Time {
+	if seconds == 0 {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0)
+}
+
+// held returns what live processes hold.
+func (c *Cache) held(ctx context.Context) (held map[v1.Hash]bool, err error) {
+	if c.o.readOnly {
+		return nil, nil // looking takes a lock
+	}
+	err = c.layout.Update(ctx, func(tx *layout.Tx) error {
+		held, err = tx.Held()
+		return err
+	})
+	return held, err
+}
+
+// UsageTotal sums usages up. Sizes are in bytes, of what is there.
+type UsageTotal struct {
+	Present    int // blobs that are there
+	Remembered int // pairs whose bytes are gone
+	Bytes      int64
+	Remakable  int64 // of these, what can be made again from the others
+	Shared     int64 // likewise, what more than one thing needs
+	Pinned     int64 // likewise, what something holds
+}
+
+// TotalUsage sums usages up.
+func TotalUsage(usages []Usage) (t UsageTotal) {
+	for _, u := range usages {
+		if !u.Present {
+			t.Remembered++
+			continue
+		}
+		t.Present++
+		t.Bytes += u.Size
+		if u.Remakable {
+			t.Remakable += u.Size
+		}
+		if u.Shared {
+			t.Shared += u.Size
+		}
+		if u.Pinned {
+			t.Pinned += u.Size
+		}
+	}
+	return t
+}
