@@ -50,6 +50,7 @@ type Cache struct {
 
 	background sync.WaitGroup // checkpoints
 	compacting chan struct{}  // held by the checkpoint under way
+	pruning    chan struct{}  // held by the prune under way
 }
 
 var _ ggcrcache.Cache = (*Cache)(nil)
@@ -80,6 +81,7 @@ func Open(dir string, opts ...Option) (*Cache, error) {
 		fillSlots:       fill.NewSlots(o.maxFills),
 		decompressSlots: fill.NewSlots(o.maxDecompress),
 		compacting:      make(chan struct{}, 1),
+		pruning:         make(chan struct{}, 1),
 	}
 	if err := c.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("cache: open %s: %w", dir, err), l.Close())

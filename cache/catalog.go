@@ -70,6 +70,18 @@ func (c *catalog) use(h v1.Hash) index.Use {
 	return c.live.Use(h)
 }
 
+func (c *catalog) pinsOf(h v1.Hash) []string {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.live.PinsOf(h)
+}
+
+func (c *catalog) pins() map[string][]v1.Hash {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.live.Pins()
+}
+
 // changed reports whether the catalog holds more than uses that index.json
 // may lack.
 func (c *catalog) changed() bool {

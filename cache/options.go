@@ -25,6 +25,7 @@ type options struct {
 	maxFills        int
 	maxDecompress   int
 	minFree         int64
+	maxRemembered   int
 	closeTimeout    time.Duration
 	lockTimeout     time.Duration
 	progress        func(Progress)
@@ -41,6 +42,7 @@ func defaults() options {
 		maxFills:        16,
 		maxDecompress:   max(4, 2*runtime.GOMAXPROCS(0)),
 		minFree:         128 << 20,
+		maxRemembered:   100_000,
 		closeTimeout:    30 * time.Second,
 		lockTimeout:     10 * time.Second,
 		clock:           time.Now,
@@ -117,6 +119,10 @@ func WithMaxFills(n int) Option { return func(o *options) { o.maxFills = max(n, 
 // WithMinFree stops filling, not reading, when less than so many bytes are
 // free on the disk. The default is 128 MiB.
 func WithMinFree(bytes int64) Option { return func(o *options) { o.minFree = bytes } }
+
+// WithMaxRemembered limits how many pairs [Cache.Prune] leaves of blobs whose
+// bytes are gone. The default is 100,000.
+func WithMaxRemembered(n int) Option { return func(o *options) { o.maxRemembered = max(n, 0) } }
 
 // WithCloseTimeout limits how long [Cache.Close] waits for fills before it
 // interrupts them. The default is 30 seconds.

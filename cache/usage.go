@@ -53,6 +53,9 @@ type Usage struct {
 	// compressed forms have this tar, several keys or pins this layer, or an
 	// image of another tool in the directory reaches it.
 	Shared bool
+
+	foreign bool  // an image of another tool reaches it
+	modTime int64 // of the blob's file
 }
 
 // usageFields are what [Cache.DiskUsage] filters by.
@@ -149,7 +152,9 @@ func (c *Cache) usages(ctx context.Context) ([]Usage, error) {
 		return nil, err
 	}
 	reached := map[string]bool{}
-	c.reach(func(digest string) bool { reached[digest] = true; return true })
+	if err := c.reach(func(digest string) bool { reached[digest] = true; return true }); err != nil {
+		return nil, err
+	}
 
 	var all []Usage
 	blobs := map[v1.Hash][]v1.Hash{} // diffID to the blobs that are there and verified to have it
@@ -160,7 +165,8 @@ func (c *Cache) usages(ctx context.Context) ([]Usage, error) {
 		}
 		u := c.usage(d)
 		u.Pinned = len(u.Pins) > 0 || held[u.Digest]
-		u.Shared = reached[u.Digest.String()] || len(u.Keys)+len(u.Pins) > 1
+		u.foreign = reached[u.Digest.String()]
+		u.Shared = u.foreign || len(u.Keys)+len(u.Pins) > 1
 		present[u.Digest] = u.Present
 		if u.Present && u.Form == FormCompressed && d.Pair == index.Verified {
 			blobs[u.DiffID] = append(blobs[u.DiffID], u.Digest)
@@ -189,8 +195,8 @@ func (c *Cache) usage(d index.Detail) Usage {
 		Digest: d.Digest, DiffID: d.DiffID, MediaType: types.MediaType(d.MediaType), Size: d.Size,
 		Form: FormUnknown, Created: at(d.Created), Pins: d.Pins, Keys: d.Keys, Origin: d.Origin, InUse: c.uses.isOpen(d.Digest),
 	}
-	if size, _, err := c.layout.StatBlob(d.Digest); err == nil {
-		u.Present, u.Size = true, size
+	if size, modTime, err := c.layout.StatBlob(d.Digest); err == nil {
+		u.Present, u.Size, u.modTime = true, size, modTime
 	}
 	switch {
 	case d.Tar:

@@ -10,6 +10,7 @@ import (
 type record struct {
 	Put    map[string]json.RawMessage `json:"put"`
 	Delete *v1.Hash                   `json:"delete"`
+	Drop   *v1.Hash                   `json:"drop"`
 	List   json.RawMessage            `json:"list"`
 	Use    map[string][2]int64        `json:"use"`
 	Key    *keyRecord                 `json:"key"`
@@ -49,6 +50,8 @@ func (c *Catalog) applyJSON(line []byte) {
 		}
 	case r.Delete != nil:
 		c.remove(*r.Delete)
+	case r.Drop != nil:
+		c.drop(*r.Drop)
 	case r.List != nil:
 		c.list(r.List)
 	case r.Key != nil:

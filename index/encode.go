@@ -84,6 +84,12 @@ func DeleteRecord(h v1.Hash) []byte {
 	return []byte(`{"delete":"` + h.String() + `"}`)
 }
 
+// DropRecord returns the journal record that forgets an entry. Pairs in which
+// its digest is the diffID stay.
+func DropRecord(h v1.Hash) []byte {
+	return []byte(`{"drop":"` + h.String() + `"}`)
+}
+
 // ListRecord returns the journal record that adds a descriptor which is none
 // of ours, as [Catalog.Decode] keeps them.
 func ListRecord(mediaType string, size int64, h v1.Hash) []byte {

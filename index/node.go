@@ -122,6 +122,29 @@ func (c *Catalog) remove(h v1.Hash) {
 	}
 	r := c.byKey[k]
 	c.nodes[r].refs++ // so that it is not released before its pairs are
+	c.unlist(r)
+	for v := c.nodes[r].first; v != 0; v = c.nodes[r].first {
+		c.setPair(v, v1.Hash{}, Unknown)
+	}
+	c.nodes[r].refs--
+	c.release(r)
+}
+
+// drop forgets an entry. What else names its digest stays.
+func (c *Catalog) drop(h v1.Hash) {
+	r, ok := c.listedRef(h)
+	if !ok {
+		return
+	}
+	c.nodes[r].refs++ // likewise
+	c.unlist(r)
+	c.nodes[r].refs--
+	c.release(r)
+}
+
+// unlist takes an entry away, with its own pair, all that hangs on it, and the
+// preferences for it.
+func (c *Catalog) unlist(r ref) {
 	if c.nodes[r].listed {
 		c.nodes[r].listed = false
 		c.listed--
@@ -134,11 +157,6 @@ func (c *Catalog) remove(h v1.Hash) {
 	c.forgetVariant(r)
 	c.setVariant(r, v1.Hash{})
 	c.setPair(r, v1.Hash{}, Unknown)
-	for v := c.nodes[r].first; v != 0; v = c.nodes[r].first {
-		c.setPair(v, v1.Hash{}, Unknown)
-	}
-	c.nodes[r].refs--
-	c.release(r)
 }
 
 // forgetVariant makes no tar prefer r any more: as a rule one does, that of

@@ -29,7 +29,7 @@ type Checkpoint struct {
 // processes left that died.
 func (l *Layout) Checkpoint(ctx context.Context, write func(Checkpoint, io.Writer) error) error {
 	write = l.tellOthers(write)
-	defer l.sweep()
+	defer l.Sweep()
 	return l.locked(ctx, l.checkpoint, checkpointing, func() error {
 		// What a checkpoint that died had set aside goes first.
 		if err := l.fold(write); err != nil {

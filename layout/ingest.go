@@ -80,9 +80,9 @@ func (in *Ingest) settle() error {
 // FAT has the coarsest clock, of two seconds.
 const settled = 2 * time.Second
 
-// sweep removes what dead processes left in ingest, leases and trash. Debris does no
+// Sweep removes what dead processes left in ingest, leases and trash. Debris does no
 // harm but to take room, so errors are not reported.
-func (l *Layout) sweep() {
+func (l *Layout) Sweep() {
 	if l.readOnly {
 		return
 	}

@@ -167,7 +167,7 @@ func (l *Layout) prepare() error {
 		return err
 	}
 	if isLayout && isOurs {
-		l.sweep()
+		l.Sweep()
 		return nil
 	}
 	return l.exclusive(context.Background(), l.create)
