@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -51,6 +52,7 @@ type Cache struct {
 	background sync.WaitGroup // checkpoints
 	compacting chan struct{}  // held by the checkpoint under way
 	pruning    chan struct{}  // held by the prune under way
+	unpruned   atomic.Int64   // bytes that were committed since the last background prune
 }
 
 var _ ggcrcache.Cache = (*Cache)(nil)

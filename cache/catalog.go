@@ -76,6 +76,12 @@ func (c *catalog) pinsOf(h v1.Hash) []string {
 	return c.live.PinsOf(h)
 }
 
+func (c *catalog) put(h v1.Hash) uint32 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.live.Put(h)
+}
+
 func (c *catalog) pins() map[string][]v1.Hash {
 	c.mu.RLock()
 	defer c.mu.RUnlock()

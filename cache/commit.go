@@ -132,6 +132,7 @@ func (c *Cache) commit(in *layout.Ingest, h v1.Hash, record func(*layout.Tx) err
 	}
 	if in != nil && in.Committed() { // else good bytes were there
 		c.syncer.add(h)
+		c.pruneLater(h)
 	}
 	c.compact()
 	return nil

@@ -26,6 +26,7 @@ type options struct {
 	maxDecompress   int
 	minFree         int64
 	maxRemembered   int
+	prune           []PrunePolicy
 	closeTimeout    time.Duration
 	lockTimeout     time.Duration
 	progress        func(Progress)
@@ -119,6 +120,12 @@ func WithMaxFills(n int) Option { return func(o *options) { o.maxFills = max(n, 
 // WithMinFree stops filling, not reading, when less than so many bytes are
 // free on the disk. The default is 128 MiB.
 func WithMinFree(bytes int64) Option { return func(o *options) { o.minFree = bytes } }
+
+// WithPrune prunes by these policies in the background, after commits and
+// never while a reader waits: when a fill is the first since [Open], and
+// whenever a 64th of the least MaxBytes has come since the last time. What it
+// removes, and what it cannot, is logged.
+func WithPrune(policies ...PrunePolicy) Option { return func(o *options) { o.prune = policies } }
 
 // WithMaxRemembered limits how many pairs [Cache.Prune] leaves of blobs whose
 // bytes are gone. The default is 100,000.

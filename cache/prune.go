@@ -128,6 +128,43 @@ func (c *Cache) PruneAll(ctx context.Context, policies ...PrunePolicy) (PruneRep
 	return pr.report, nil
 }
 
+// pruneLater prunes in the background if enough was committed since the last
+// time.
+func (c *Cache) pruneLater(h v1.Hash) {
+	if len(c.o.prune) == 0 {
+		return
+	}
+	e, _ := c.catalog.get(h)
+	if n := c.unpruned.Add(e.Size); n-e.Size > 0 && n < c.pruneEvery() {
+		return
+	}
+	c.unpruned.Store(1)
+	if !c.fills.whileOpen(func() { c.background.Add(1) }) {
+		return
+	}
+	go func() {
+		defer c.background.Done()
+		r, err := c.PruneAll(c.ctx, c.o.prune...)
+		if err != nil && !errors.Is(err, ErrClosed) {
+			c.fault(err)
+		}
+		if len(r.Removals) > 0 {
+			c.o.log.Info("pruned", "dir", c.layout.Dir(), "blobs", len(r.Removals), "bytes", r.Bytes, "kept", r.Kept)
+		}
+	}()
+}
+
+// pruneEvery is after how many bytes a background prune looks again.
+func (c *Cache) pruneEvery() int64 {
+	every := int64(1 << 30)
+	for _, p := range c.o.prune {
+		if p.MaxBytes > 0 {
+			every = min(every, p.MaxBytes/64)
+		}
+	}
+	return every
+}
+
 // A pruner is one PruneAll under way.
 type pruner struct {
 	c      *Cache

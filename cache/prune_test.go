@@ -336,3 +336,52 @@ func TestPruneDebris(t *testing.T) {
 		}
 	}
 }
+
+// A prune in another process has chosen a blob when this one deletes it and
+// fills it again, or reads it: it stays. And what is filled again after it was
+// taken out, and before it is unlinked, stays too.
+func TestPruneInterleaved(t *testing.T) {
+	for name, between := range map[string]func(t *testing.T, c *cache.Cache, l content){
+		"filled again": func(t *testing.T, c *cache.Cache, l content) {
+			must(c.Delete(l.digest()))
+			readAll(t, c.Layer(fake(l)).Compressed)
+		},
+		"pinned": func(t *testing.T, c *cache.Cache, l content) {
+			_, err := c.Pin(l.digest())
+			must(err)
+		},
+		"pinned by name": func(t *testing.T, c *cache.Cache, l content) { must(c.PinAs("x", l.digest())) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			c := openDir(t, dir)
+			l := small(1)
+			readAll(t, c.Layer(fake(l)).Compressed)
+			p := start(t, "serve", dir, "")
+			p.do("stop before lock .ocicache/lock", "done")
+			p.tell("prune") // looks what is held, then chooses, then removes
+			p.want("stopped")
+			p.tell("again")
+			p.want("stopped")
+			between(t, c, l)
+			p.do("go on", "removed 0")
+			if !exists(blobPath(dir, l.digest())) {
+				t.Error("it was removed")
+			}
+			checkForms(t, mustGet(t, c, l.digest()), l)
+			p.end()
+		})
+	}
+	dir := t.TempDir()
+	c := openDir(t, dir)
+	l := small(1)
+	readAll(t, c.Layer(fake(l)).Compressed)
+	p := start(t, "serve", dir, "")
+	p.do("stop before remove .ocicache/trash", "done")
+	p.tell("prune")
+	p.want("stopped")
+	readAll(t, c.Layer(fake(l)).Compressed)
+	p.do("go on", "removed 1")
+	checkForms(t, mustGet(t, c, l.digest()), l)
+	p.end()
+}

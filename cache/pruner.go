@@ -182,13 +182,13 @@ func (pr *pruner) note(p PrunePolicy, r Removal) {
 func (pr *pruner) removeOne(tx *layout.Tx, p PrunePolicy, s step, held map[v1.Hash]bool) (Removal, error) {
 	c := pr.c
 	e, ok := c.catalog.get(s.Digest)
-	size, modTime, err := c.layout.StatBlob(s.Digest)
+	size, _, err := c.layout.StatBlob(s.Digest)
 	switch {
 	case err != nil:
 		return Removal{}, err
 	case !ok, held[s.Digest], len(c.catalog.pinsOf(s.Digest)) > 0, c.uses.isOpen(s.Digest):
 		return Removal{}, errNotPruned
-	case size != s.Size || modTime != s.modTime || at(c.use(s.Digest).Last).After(s.LastUsed):
+	case c.catalog.put(s.Digest) != s.put, at(c.use(s.Digest).Last).After(s.LastUsed): // committed or used again
 		return Removal{}, errNotPruned
 	}
 	r := Removal{Digest: s.Digest, Bytes: size, Reason: s.reason, Forgotten: p.All || !s.worthRemembering()}

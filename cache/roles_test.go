@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -170,6 +171,9 @@ func (s *server) hook(op, name string) error {
 	if gate := s.gate.Load(); gate != nil && strings.HasPrefix(op+" "+name, *gate) && s.gate.CompareAndSwap(gate, nil) {
 		say("stopped")
 		s.in.Scan() // only this goroutine reads: the one of the command waits for it
+		if s.in.Text() == "again" {
+			s.gate.Store(gate)
+		}
 	}
 	return nil
 }
@@ -194,6 +198,12 @@ func (s *server) do(command string) (answer string, err error) {
 		return blob + " " + tar, errors.Join(err, terr)
 	case "delete":
 		return "done", errors.Join(s.c.Delete(want.digest()), s.c.Delete(want.diffID()))
+	case "pin":
+		_, err := s.c.Pin(want.digest())
+		return "pinned", err
+	case "prune":
+		r, err := s.c.Prune(context.Background(), cache.PrunePolicy{All: true})
+		return fmt.Sprintf("removed %d", len(r.Removals)), err
 	case "flush":
 		return "done", s.c.Flush()
 	case "work":

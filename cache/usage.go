@@ -54,8 +54,8 @@ type Usage struct {
 	// image of another tool in the directory reaches it.
 	Shared bool
 
-	foreign bool  // an image of another tool reaches it
-	modTime int64 // of the blob's file
+	foreign bool   // an image of another tool reaches it
+	put     uint32 // see [index.Catalog.Put]
 }
 
 // usageFields are what [Cache.DiskUsage] filters by.
@@ -193,10 +193,10 @@ func (c *Cache) usages(ctx context.Context) ([]Usage, error) {
 func (c *Cache) usage(d index.Detail) Usage {
 	u := Usage{
 		Digest: d.Digest, DiffID: d.DiffID, MediaType: types.MediaType(d.MediaType), Size: d.Size,
-		Form: FormUnknown, Created: at(d.Created), Pins: d.Pins, Keys: d.Keys, Origin: d.Origin, InUse: c.uses.isOpen(d.Digest),
+		Form: FormUnknown, Created: at(d.Created), Pins: d.Pins, Keys: d.Keys, Origin: d.Origin, InUse: c.uses.isOpen(d.Digest), put: d.Put,
 	}
-	if size, modTime, err := c.layout.StatBlob(d.Digest); err == nil {
-		u.Present, u.Size, u.modTime = true, size, modTime
+	if size, _, err := c.layout.StatBlob(d.Digest); err == nil {
+		u.Present, u.Size = true, size
 	}
 	switch {
 	case d.Tar:

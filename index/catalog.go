@@ -231,6 +231,14 @@ func setOrDelete(m map[ref]string, r ref, value string) {
 	}
 }
 
+// Put returns a number that is another one whenever the entry of a digest was
+// put again, 0 if there is none. All numbers are other ones in another catalog
+// than this and its clones.
+func (c *Catalog) Put(h v1.Hash) uint32 {
+	r, _ := c.listedRef(h)
+	return c.nodes[r].put
+}
+
 // A Detail is an entry with all that hangs on it. Its lists are not to be
 // changed.
 type Detail struct {
@@ -238,6 +246,7 @@ type Detail struct {
 	Use  Use
 	Keys []string
 	Pins []string
+	Put  uint32 // see [Catalog.Put]
 }
 
 // Details yields all entries with what hangs on them, in no particular order.
@@ -245,7 +254,7 @@ func (c *Catalog) Details() iter.Seq[Detail] {
 	return func(yield func(Detail) bool) {
 		for i := range c.nodes {
 			r := ref(i)
-			if c.nodes[r].listed && !yield(Detail{c.entry(r), c.nodes[r].use, c.keysOf[r], c.pins[r]}) {
+			if c.nodes[r].listed && !yield(Detail{c.entry(r), c.nodes[r].use, c.keysOf[r], c.pins[r], c.nodes[r].put}) {
 				return
 			}
 		}
