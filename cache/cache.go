@@ -42,6 +42,7 @@ type Cache struct {
 	fillSlots       *fill.Slots
 	decompressSlots *fill.Slots
 	fills           fills
+	builds          builds
 	checks          checks
 	syncer          *syncer
 	uses            uses

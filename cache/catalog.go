@@ -2,6 +2,7 @@ package cache
 
 import (
 	"encoding/json"
+	"maps"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -74,6 +75,24 @@ func (c *catalog) pinsOf(h v1.Hash) []string {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.live.PinsOf(h)
+}
+
+// key returns what a build's key stands for, and the layer's entry.
+func (c *catalog) key(key string) (index.BuildKey, index.Entry, bool) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	k, ok := c.live.Key(key)
+	if !ok {
+		return index.BuildKey{}, index.Entry{}, false
+	}
+	e, ok := c.live.Get(k.Digest)
+	return k, e, ok
+}
+
+func (c *catalog) keys() map[string]index.BuildKey {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return maps.Collect(c.live.Keys())
 }
 
 func (c *catalog) put(h v1.Hash) uint32 {

@@ -8,10 +8,9 @@ import (
 
 	"github.com/ocicache/ocicache/compression"
 	"github.com/ocicache/ocicache/index"
-	"github.com/ocicache/ocicache/layout"
 )
 
-// A compressor reads the compressed form of a tar in the cache. One that is
+// A compressor reads the compressed form of a tar. One that is
 // dropped without Close lets go of the tar when it is collected.
 type compressor struct{ pipe *io.PipeReader }
 
@@ -27,22 +26,27 @@ func (c *Cache) compress(tar index.Entry, s compression.Settings) (io.ReadCloser
 		return nil, err
 	}
 	c.count.compressions.Add(1)
+	return compressStream(b, s), nil
+}
+
+// compressStream compresses a stream, and closes it.
+func compressStream(tar io.ReadCloser, s compression.Settings) *compressor {
 	pr, pw := io.Pipe()
 	go func() {
-		defer b.Close()
-		pw.CloseWithError(compressTo(pw, b, s))
+		defer tar.Close()
+		pw.CloseWithError(compressTo(pw, tar, s))
 	}()
 	r := &compressor{pr}
 	runtime.AddCleanup(r, func(pr *io.PipeReader) { _ = pr.Close() }, pr)
-	return r, nil
+	return r
 }
 
-func compressTo(pw io.Writer, b *layout.Blob, s compression.Settings) error {
+func compressTo(pw io.Writer, tar io.Reader, s compression.Settings) error {
 	w, err := compression.NewWriter(pw, s)
 	if err != nil {
 		return err
 	}
-	_, err = io.CopyBuffer(w, struct{ io.Reader }{b}, make([]byte, 64<<10))
+	_, err = io.CopyBuffer(w, struct{ io.Reader }{tar}, make([]byte, 64<<10))
 	if cerr := w.Close(); err == nil {
 		err = cerr
 	}

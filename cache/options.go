@@ -19,6 +19,7 @@ type options struct {
 	readOnly        bool
 	recovery        bool
 	verifyReads     bool
+	verifyBuilds    bool
 	finishAbandoned bool
 	keepTar         bool
 	maxUncompressed int64
@@ -98,6 +99,12 @@ func WithRecovery() Option { return func(o *options) { o.recovery = true } }
 // read, so that a change shows which left its size and modification time as
 // they were. It costs a pass over the blob.
 func WithVerifyReads() Option { return func(o *options) { o.verifyReads = true } }
+
+// WithVerifyBuilds has [Cache.Build] run the build even if the layer is known,
+// and compare: another layer is a [*DigestMismatchError], and its key does not
+// name all that decides what is built. It is what gocacheverify=1 is to Go's
+// build cache.
+func WithVerifyBuilds() Option { return func(o *options) { o.verifyBuilds = true } }
 
 // WithFinishAbandoned finishes a fill whose readers all closed early, once
 // they had read something. The default is to abort it, unless little is

@@ -201,6 +201,9 @@ func (s *server) do(command string) (answer string, err error) {
 	case "pin":
 		_, err := s.c.Pin(want.digest())
 		return "pinned", err
+	case "build":
+		_, err := s.c.Build(context.Background(), fmt.Sprint("key ", n), func(context.Context) (v1.Layer, error) { return fake(want), nil })
+		return "built", err
 	case "prune":
 		r, err := s.c.Prune(context.Background(), cache.PrunePolicy{All: true})
 		return fmt.Sprintf("removed %d", len(r.Removals)), err

@@ -29,9 +29,24 @@ func (u *uses) begin(h v1.Hash, now int64, journal func()) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.open == nil {
-		u.open, u.fresh = map[v1.Hash]int{}, map[v1.Hash]index.Use{}
+		u.open = map[v1.Hash]int{}
 	}
 	u.open[h]++
+	u.count(h, now, journal)
+}
+
+// note notes a use that opens nothing.
+func (u *uses) note(h v1.Hash, now int64, journal func()) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.count(h, now, journal)
+}
+
+// count counts a use. mu is held.
+func (u *uses) count(h v1.Hash, now int64, journal func()) {
+	if u.fresh == nil {
+		u.fresh = map[v1.Hash]index.Use{}
+	}
 	use := u.fresh[h]
 	u.fresh[h] = index.Use{Last: now, Count: use.Count + 1}
 	if u.timer == nil && !u.ended {

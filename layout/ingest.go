@@ -80,13 +80,13 @@ func (in *Ingest) settle() error {
 // FAT has the coarsest clock, of two seconds.
 const settled = 2 * time.Second
 
-// Sweep removes what dead processes left in ingest, leases and trash. Debris does no
+// Sweep removes what dead processes left in ingest, leases, keys and trash. Debris does no
 // harm but to take room, so errors are not reported.
 func (l *Layout) Sweep() {
 	if l.readOnly {
 		return
 	}
-	for _, d := range []*folder{l.ingests, l.leases} {
+	for _, d := range []*folder{l.ingests, l.leases, l.keys} {
 		names, _ := d.list(".", -1)
 		for _, name := range names {
 			l.sweepFile(d, strings.TrimSuffix(name, lockSuffix))

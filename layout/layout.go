@@ -52,6 +52,7 @@ const (
 	trashDir      = stateDir + "/trash"
 	quarantineDir = stateDir + "/quarantine"
 	leaseDir      = stateDir + "/leases"
+	keyDir        = stateDir + "/keys"
 )
 
 // Options of [Open]. The zero value opens for writing.
@@ -82,6 +83,7 @@ type Layout struct {
 
 	ingests *folder // ingestDir, opened once; nil if the layout is read-only
 	leases  *folder // leaseDir, likewise
+	keys    *folder // keyDir, likewise
 	lease   *lease  // used under the writers' lock; nil while this process holds nothing
 
 	closed     atomic.Bool
@@ -151,7 +153,7 @@ func (l *Layout) prepare() error {
 	if err != nil || l.readOnly {
 		return err
 	}
-	for _, dir := range []string{stateDir, ingestDir, trashDir, quarantineDir, leaseDir} {
+	for _, dir := range []string{stateDir, ingestDir, trashDir, quarantineDir, leaseDir, keyDir} {
 		if err := l.root.mkdir(dir, 0o700); err != nil {
 			return err
 		}
@@ -160,6 +162,9 @@ func (l *Layout) prepare() error {
 		return err
 	}
 	if l.leases, err = l.root.openFolder(leaseDir); err != nil {
+		return err
+	}
+	if l.keys, err = l.root.openFolder(keyDir); err != nil {
 		return err
 	}
 	isOurs, err := l.exists(versionFile)
@@ -266,7 +271,7 @@ func (l *Layout) Close() error {
 	for _, alg := range l.algs {
 		alg.close()
 	}
-	return errors.Join(l.endLease(), l.ingests.close(), l.leases.close(), l.root.close())
+	return errors.Join(l.endLease(), l.ingests.close(), l.leases.close(), l.keys.close(), l.root.close())
 }
 
 // path returns the file system path of a file of ours, for flock.

@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -62,4 +63,30 @@ func (l *Layout) sweepFile(d *folder, name string) bool {
 	_ = d.remove(name)
 	_ = unlock(lock, d, name)
 	return true
+}
+
+// LockKey waits until this process is the only one that holds the lock of a
+// name, of letters and digits, or until ctx ends. A process that ends lets go
+// of it. Unlock is called once.
+func (l *Layout) LockKey(ctx context.Context, name string) (unlockKey func() error, err error) {
+	if l.readOnly {
+		return nil, fmt.Errorf("%s: %w", l.dir, ErrReadOnly)
+	}
+	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+		file := keyDir + "/" + name + lockSuffix
+		lock := l.flock(file)
+		ok, err := l.tryLock(lock, file)
+		if err != nil {
+			return nil, fmt.Errorf("lock %s: %w", l.path(file), err)
+		}
+		if ok && isOf(lock, l.keys, name) {
+			return func() error { return unlock(lock, l.keys, name) }, nil
+		}
+		_ = lock.Close()
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("lock %s: %w (%w)", l.path(file), ErrLocked, ctx.Err())
+		}
+	}
 }

@@ -1,0 +1,316 @@
+package cache
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/ocicache/ocicache/compression"
+	"github.com/ocicache/ocicache/index"
+	"github.com/ocicache/ocicache/layout"
+)
+
+// A BuildOption changes one [Cache.Build].
+type BuildOption func(*buildOptions)
+
+type buildOptions struct{ shareable bool }
+
+// Shareable marks the key as one that may be published. Without it, it stays
+// in this directory.
+func Shareable() BuildOption { return func(o *buildOptions) { o.shareable = true } }
+
+// maxKey is how long a build's key may be, in bytes.
+const maxKey = 4 << 10
+
+// Build returns the layer that a key stands for. If there is one, nothing is
+// run, read, hashed or compressed: its digest, diffID, size and media type are
+// known, and its bytes are in the cache. Else build is run, and its layer read
+// into the cache and remembered. Only one build of a key is run at a time, in
+// all processes: others of this process get its layer or its error, those of
+// other processes wait and look again. A failed build is not remembered.
+//
+// The key, of 1 to 4096 bytes, has to name everything that decides what build
+// returns. If the bytes are gone when they are needed, build is run again, and
+// must return the same: else reading is a [*DigestMismatchError].
+//
+// When ctx ends, Build returns; a build that others wait for goes on.
+func (c *Cache) Build(ctx context.Context, key string, build func(context.Context) (v1.Layer, error), opts ...BuildOption) (v1.Layer, error) {
+	var o buildOptions
+	for _, opt := range opts {
+		opt(&o)
+	}
+	if key == "" || len(key) > maxKey {
+		return nil, fmt.Errorf("cache: build %.80q: a key has 1 to %d bytes", key, maxKey)
+	}
+	if c.fills.isClosed() {
+		return nil, fmt.Errorf("cache: build %.80q: %w", key, ErrClosed)
+	}
+	if !c.o.verifyBuilds {
+		if l := c.built(key, build); l != nil {
+			return l, nil
+		}
+	}
+	l, err := c.builds.do(ctx, key, func(ctx context.Context) (v1.Layer, error) {
+		return c.build(ctx, key, build, o)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cache: build %.80q: %w", key, err)
+	}
+	return l, nil
+}
+
+// built returns the layer that a key stands for, nil if it stands for none.
+func (c *Cache) built(key string, build func(context.Context) (v1.Layer, error)) v1.Layer {
+	k, e, ok := c.catalog.key(key)
+	if !ok {
+		c.catchUp()
+		if k, e, ok = c.catalog.key(key); !ok {
+			return nil
+		}
+	}
+	c.count.hits.Add(1)
+	c.uses.note(k.Digest, c.now(), c.journalUsesLater)
+	return c.rebuildable(e, build)
+}
+
+// rebuildable returns the layer of an entry, whose bytes come from a build if
+// they are gone.
+func (c *Cache) rebuildable(e index.Entry, build func(context.Context) (v1.Layer, error)) v1.Layer {
+	return &layer{
+		c:      c,
+		digest: e.Digest,
+		diffID: e.DiffID,
+		inner:  &builtLayer{c: c, e: e, build: build},
+		from:   origin{desc: &v1.Descriptor{Digest: e.Digest, Size: e.Size, MediaType: types.MediaType(e.MediaType)}},
+	}
+}
+
+// build runs a build while no other process does, unless one has by then.
+func (c *Cache) build(ctx context.Context, key string, build func(context.Context) (v1.Layer, error), o buildOptions) (v1.Layer, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := context.AfterFunc(c.ctx, func() { cancel(ErrClosed) })
+	defer stop()
+	sum := sha256.Sum256([]byte(key))
+	unlock, err := c.layout.LockKey(ctx, hex.EncodeToString(sum[:]))
+	switch {
+	case err == nil:
+		defer func() { c.faulted(unlock()) }()
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case !errors.Is(err, ErrReadOnly):
+		c.fault(err) // the build may be run twice
+	}
+	known := c.built(key, build)
+	if known != nil && !c.o.verifyBuilds {
+		return known, nil
+	}
+	l, err := build(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if c.o.readOnly {
+		return l, nil
+	}
+	digest, err := c.keep(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	if known != nil {
+		if want, _ := known.Digest(); want != digest {
+			return nil, fmt.Errorf("another layer was built: %w", &DigestMismatchError{Want: want, Got: digest})
+		}
+		return known, nil
+	}
+	return c.remember(key, digest, build, o)
+}
+
+// keep reads a layer that was built into the cache, and returns its digest.
+func (c *Cache) keep(ctx context.Context, l v1.Layer) (v1.Hash, error) {
+	if !isUncompressed(l) {
+		w := c.Layer(l)
+		if err := c.fillOne(ctx, w, v1.Layer.Compressed, &layerProgress{p: startProgress(nil, Progress{})}); err != nil {
+			return v1.Hash{}, err
+		}
+		return w.Digest()
+	}
+	if err := c.FillUncompressed(ctx, l); err != nil {
+		return v1.Hash{}, err
+	}
+	diffID, err := l.DiffID()
+	if err != nil {
+		return v1.Hash{}, err
+	}
+	packed, err := c.resolve(diffID)
+	if err != nil {
+		return v1.Hash{}, err
+	}
+	return packed.Digest()
+}
+
+// remember records what a key stands for.
+func (c *Cache) remember(key string, digest v1.Hash, build func(context.Context) (v1.Layer, error), o buildOptions) (v1.Layer, error) {
+	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
+		if _, ok := c.catalog.get(digest); !ok {
+			return notFound(digest)
+		}
+		return tx.Append(index.KeyRecord(key, index.BuildKey{Digest: digest, Shareable: o.shareable, Created: c.now()}))
+	})
+	if err != nil {
+		c.fault(err) // the next one builds again
+	}
+	e, ok := c.catalog.get(digest)
+	if !ok {
+		return nil, notFound(digest)
+	}
+	return c.rebuildable(e, build), nil
+}
+
+// A builtLayer is what its build returns, run when its bytes are asked for.
+type builtLayer struct {
+	c     *Cache
+	e     index.Entry
+	build func(context.Context) (v1.Layer, error)
+}
+
+func (b *builtLayer) Digest() (v1.Hash, error)             { return b.e.Digest, nil }
+func (b *builtLayer) DiffID() (v1.Hash, error)             { return b.e.DiffID, nil }
+func (b *builtLayer) Size() (int64, error)                 { return b.e.Size, nil }
+func (b *builtLayer) MediaType() (types.MediaType, error)  { return types.MediaType(b.e.MediaType), nil }
+func (b *builtLayer) Uncompressed() (io.ReadCloser, error) { return nil, errors.ErrUnsupported }
+
+// Compressed builds the layer again, in the form that it had.
+func (b *builtLayer) Compressed() (io.ReadCloser, error) {
+	l, err := b.build(b.c.ctx)
+	if err != nil {
+		return nil, err
+	}
+	settings, serr := compression.ParseSettings(b.e.Codec)
+	if b.e.Codec == "" || serr != nil {
+		return l.Compressed()
+	}
+	tar, err := l.Uncompressed()
+	if err != nil {
+		return nil, err
+	}
+	return compressStream(tar, settings), nil
+}
+
+// A Key is what a build's key stands for.
+type Key struct {
+	Key       string
+	Digest    v1.Hash // of the layer
+	Shareable bool
+	Created   time.Time
+}
+
+// Keys returns all build keys, in no particular order.
+func (c *Cache) Keys() ([]Key, error) {
+	if c.fills.isClosed() {
+		return nil, fmt.Errorf("cache: keys: %w", ErrClosed)
+	}
+	c.catchUp()
+	var keys []Key
+	for key, k := range c.catalog.keys() {
+		keys = append(keys, Key{Key: key, Digest: k.Digest, Shareable: k.Shareable, Created: at(k.Created)})
+	}
+	return keys, nil
+}
+
+// DropKeys forgets build keys; the layers stay. One that is not there is
+// passed over. The errors are [ErrReadOnly], [ErrClosed] and [ErrLocked].
+func (c *Cache) DropKeys(keys ...string) error {
+	if c.fills.isClosed() {
+		return fmt.Errorf("cache: drop keys: %w", ErrClosed)
+	}
+	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
+		for _, key := range keys {
+			if _, _, ok := c.catalog.key(key); !ok {
+				continue
+			}
+			if err := tx.Append(index.DropKeyRecord(key)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("cache: drop keys: %w", err)
+	}
+	return nil
+}
+
+// builds are the builds under way in this process.
+type builds struct {
+	mu sync.Mutex
+	m  map[string]*buildCall // guarded by mu
+}
+
+type buildCall struct {
+	waiting int // guarded by builds.mu
+	cancel  context.CancelFunc
+	done    chan struct{} // closed when layer and err are set
+	layer   v1.Layer
+	err     error
+}
+
+// do runs fn once for all who ask for a key meanwhile. Its context ends when
+// nobody waits any more.
+func (b *builds) do(ctx context.Context, key string, fn func(context.Context) (v1.Layer, error)) (v1.Layer, error) {
+	b.mu.Lock()
+	call, ok := b.m[key]
+	if !ok {
+		if b.m == nil {
+			b.m = map[string]*buildCall{}
+		}
+		bctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		call = &buildCall{cancel: cancel, done: make(chan struct{})}
+		b.m[key] = call
+		go b.run(bctx, key, call, fn)
+	}
+	call.waiting++
+	b.mu.Unlock()
+	defer b.leave(key, call)
+	select {
+	case <-call.done:
+		return call.layer, call.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (b *builds) run(ctx context.Context, key string, call *buildCall, fn func(context.Context) (v1.Layer, error)) {
+	defer call.cancel()
+	call.layer, call.err = fn(ctx)
+	b.forget(key, call)
+	close(call.done)
+}
+
+func (b *builds) forget(key string, call *buildCall) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.m[key] == call {
+		delete(b.m, key)
+	}
+}
+
+// leave ends a build that nobody waits for.
+func (b *builds) leave(key string, call *buildCall) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if call.waiting--; call.waiting > 0 {
+		return
+	}
+	call.cancel()
+	if b.m[key] == call {
+		delete(b.m, key) // who comes now starts another
+	}
+}

@@ -1,0 +1,277 @@
+package cache_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/stream"
+
+	"github.com/ocicache/ocicache/cache"
+)
+
+// A builder counts its builds.
+type builder struct {
+	n    atomic.Int64
+	make func() (v1.Layer, error)
+}
+
+func (b *builder) build(context.Context) (v1.Layer, error) {
+	b.n.Add(1)
+	return b.make()
+}
+
+func mustBuild(t *testing.T, c *cache.Cache, key string, b *builder, opts ...cache.BuildOption) v1.Layer {
+	t.Helper()
+	l, err := c.Build(t.Context(), key, b.build, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// kindsOfBuilt are layers as builders make them.
+func kindsOfBuilt(t *testing.T) map[string]func() (v1.Layer, error) {
+	tar := makeTar(1, 100_000)
+	return map[string]func() (v1.Layer, error){
+		"compressed": func() (v1.Layer, error) {
+			return fake(content{blob: gzipped(tar), tar: tar, mediaType: "application/vnd.oci.image.layer.v1.tar+gzip"}), nil
+		},
+		"tar":    func() (v1.Layer, error) { return partial.UncompressedToLayer(&tarLayer{tar: tar}) },
+		"stream": func() (v1.Layer, error) { return stream.NewLayer(io.NopCloser(bytes.NewReader(tar))), nil },
+	}
+}
+
+// A build runs once. Then, also after reopening, all is known of its layer, and
+// nothing is read for it; its bytes are there, and if they are not, the build
+// is run again.
+func TestBuild(t *testing.T) {
+	for name, make := range kindsOfBuilt(t) {
+		t.Run(name, func(t *testing.T) {
+			var ops atomic.Int64
+			hook := cache.WithHook(func(op, _ string) error {
+				if op != "stat" {
+					ops.Add(1)
+				}
+				return nil
+			})
+			dir := t.TempDir()
+			b := &builder{make: make}
+			c := openDir(t, dir, hook)
+			first := mustBuild(t, c, "key", b)
+			want := content{blob: readAll(t, first.Compressed), tar: readAll(t, first.Uncompressed)}
+			for range 2 {
+				before := ops.Load()
+				l := mustBuild(t, c, "key", b)
+				if got := ops.Load(); got != before {
+					t.Errorf("a hit costs %d file operations", got-before)
+				}
+				checkBuilt(t, l, want)
+				must(c.Close())
+				c = openDir(t, dir, hook)
+			}
+			if got := b.n.Load(); got != 1 {
+				t.Errorf("built %d times, want once", got)
+			}
+			for h := range blobs(t, dir) {
+				must(os.Remove(blobPath(dir, h)))
+			}
+			checkBuilt(t, mustBuild(t, c, "key", b), want)
+			if got := b.n.Load(); got != 2 {
+				t.Errorf("after the bytes were lost: built %d times, want twice", got)
+			}
+			checkBuilt(t, mustBuild(t, c, "key", b), want)
+			if got := b.n.Load(); got != 2 {
+				t.Errorf("built %d times, want twice: the bytes are back", got)
+			}
+		})
+	}
+}
+
+func checkBuilt(t *testing.T, l v1.Layer, want content) {
+	t.Helper()
+	digest, err := l.Digest()
+	diffID, derr := l.DiffID()
+	size, serr := l.Size()
+	if digest != want.digest() || diffID != want.diffID() || size != int64(len(want.blob)) {
+		t.Errorf("got %s, %s, %d, %v; want %s, %s, %d", digest, diffID, size, errors.Join(err, derr, serr), want.digest(), want.diffID(), len(want.blob))
+	}
+	checkForms(t, l, want)
+}
+
+// Pushing a built layer to a registry that has it is one HEAD.
+func TestBuildPush(t *testing.T) {
+	r := newRegistry(t)
+	b := &builder{make: kindsOfBuilt(t)["tar"]}
+	dir := t.TempDir()
+	c := openDir(t, dir)
+	repo, err := name.NewRepository(r.host + "/built")
+	must(err)
+	must(remote.WriteLayer(repo, mustBuild(t, c, "key", b)))
+	must(c.Close())
+	c = openDir(t, dir)
+	for h := range blobs(t, dir) {
+		must(os.Remove(blobPath(dir, h))) // they are not needed
+	}
+	var asked []string
+	hook := func(_ http.ResponseWriter, req *http.Request) bool {
+		if strings.Contains(req.URL.Path, "/blobs/") {
+			asked = append(asked, req.Method)
+		}
+		return false
+	}
+	r.hook.Store(&hook)
+	must(remote.WriteLayer(repo, mustBuild(t, c, "key", b)))
+	if len(asked) != 1 || asked[0] != http.MethodHead || b.n.Load() != 1 {
+		t.Errorf("asked %v of the registry, built %d times", asked, b.n.Load())
+	}
+}
+
+// Many ask for a key at once: one build, its layer or its error for all. One
+// that leaves does not end it.
+func TestBuildConcurrent(t *testing.T) {
+	c := open(t)
+	broken := errors.New("broken")
+	for _, fail := range []error{nil, broken} {
+		started, gate := make(chan struct{}), make(chan struct{})
+		var once sync.Once
+		b := &builder{make: func() (v1.Layer, error) {
+			once.Do(func() { close(started) })
+			<-gate
+			return fake(makeLayer(1, 1000)), fail
+		}}
+		key := "key"
+		if fail != nil {
+			key = "broken"
+		}
+		var wg sync.WaitGroup
+		waiter := func() {
+			if _, err := c.Build(t.Context(), key, b.build); !errors.Is(err, fail) {
+				t.Errorf("got %v, want %v", err, fail)
+			}
+		}
+		wg.Go(waiter)
+		<-started
+		for range 8 {
+			wg.Go(waiter)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := c.Build(ctx, key, b.build); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want context.Canceled", err)
+		}
+		close(gate)
+		wg.Wait()
+		if got := b.n.Load(); fail == nil && got != 1 {
+			t.Errorf("built %d times, want once", got)
+		}
+	}
+	// A failed build is not remembered.
+	b := &builder{make: func() (v1.Layer, error) { return fake(makeLayer(2, 1000)), nil }}
+	mustBuild(t, c, "broken", b)
+	if b.n.Load() != 1 {
+		t.Error("a failed build was remembered")
+	}
+}
+
+// A build in another process is waited for, and its layer found; if that
+// process is killed, the key is free.
+func TestBuildInAnotherProcess(t *testing.T) {
+	dir := t.TempDir()
+	c := openDir(t, dir)
+	b := &builder{make: func() (v1.Layer, error) { return fake(small(1)), nil }}
+	p := start(t, "serve", dir, "")
+	p.do("stop before create .ocicache/ingest", "done") // in the middle of its build
+	p.tell("build 1")
+	p.want("stopped")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Build(ctx, "key 1", b.build); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+	p.do("go on", "built")
+	mustBuild(t, c, "key 1", b)
+	if got := b.n.Load(); got != 0 {
+		t.Errorf("built %d times, want none: another process has", got)
+	}
+
+	p.do("stop before create .ocicache/ingest", "done")
+	p.tell("build 2")
+	p.want("stopped")
+	p.kill()
+	b.make = func() (v1.Layer, error) { return fake(small(2)), nil }
+	mustBuild(t, c, "key 2", b)
+	if got := b.n.Load(); got != 1 {
+		t.Errorf("built %d times, want once: the other process died", got)
+	}
+}
+
+// A builder that is not deterministic: what it builds again is not taken for
+// what it built, and WithVerifyBuilds tells.
+func TestBuildChanges(t *testing.T) {
+	dir := t.TempDir()
+	c := openDir(t, dir)
+	n := uint64(0)
+	b := &builder{make: func() (v1.Layer, error) { n++; return fake(makeLayer(n, 1000)), nil }}
+	mustBuild(t, c, "key", b)
+	must(os.Remove(blobPath(dir, makeLayer(1, 1000).digest())))
+	var mismatch *cache.DigestMismatchError
+	if _, err := tryRead(mustBuild(t, c, "key", b).Compressed); !errors.As(err, &mismatch) {
+		t.Errorf("got %v, want a mismatch", err)
+	}
+	strict := openDir(t, dir, cache.WithVerifyBuilds())
+	if _, err := strict.Build(t.Context(), "key", b.build); !errors.As(err, &mismatch) || mismatch.Want != makeLayer(1, 1000).digest() {
+		t.Errorf("got %v, want a mismatch", err)
+	}
+	same := &builder{make: func() (v1.Layer, error) { return fake(makeLayer(1, 1000)), nil }}
+	if _, err := strict.Build(t.Context(), "key", same.build); err != nil || same.n.Load() != 1 {
+		t.Errorf("got %v, built %d times", err, same.n.Load())
+	}
+}
+
+// Keys are listed and dropped; several share a layer; they go with it.
+func TestBuildKeys(t *testing.T) {
+	c := open(t)
+	b := &builder{make: func() (v1.Layer, error) { return fake(makeLayer(1, 1000)), nil }}
+	long := strings.Repeat("é,:\n", 800)
+	mustBuild(t, c, "a", b)
+	mustBuild(t, c, long, b, cache.Shareable())
+	keys, err := c.Keys()
+	if err != nil || len(keys) != 2 {
+		t.Fatalf("got %v, %v", keys, err)
+	}
+	for _, k := range keys {
+		if k.Digest != makeLayer(1, 1000).digest() || k.Shareable != (k.Key == long) || k.Created.IsZero() {
+			t.Errorf("got %+v", k)
+		}
+	}
+	must(c.DropKeys("a", "not there"))
+	mustBuild(t, c, "a", b)
+	if got := b.n.Load(); got != 3 {
+		t.Errorf("built %d times, want 3: one key was dropped", got)
+	}
+	for _, key := range []string{"", strings.Repeat("x", 4097)} {
+		if _, err := c.Build(t.Context(), key, b.build); err == nil {
+			t.Errorf("a key of %d bytes: no error", len(key))
+		}
+	}
+	prune(t, c, cache.PrunePolicy{All: true})
+	if keys, err := c.Keys(); err != nil || len(keys) != 0 {
+		t.Errorf("after pruning all: %v, %v", keys, err)
+	}
+	must(c.Close())
+	if _, err := c.Build(t.Context(), "a", b.build); !errors.Is(err, cache.ErrClosed) {
+		t.Errorf("closed: got %v", err)
+	}
+}
