@@ -111,7 +111,7 @@ func (s *samples) median(name string) float64 {
 
 // groups returns all that can be measured, in the order of the table.
 func groups(e *env) []*group {
-	return []*group{gets(e), warmReads(e), coldFills(e), puts(e), smallFills(e), opens(e), packs(e), processes(e)}
+	return []*group{gets(e), warmReads(e), coldFills(e), puts(e), smallFills(e), opens(e), packs(e), builds(e), processes(e)}
 }
 
 // measure runs the groups that have a row whose name matches.

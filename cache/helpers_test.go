@@ -88,7 +88,7 @@ func dirOf(c *cache.Cache) string {
 // it should.
 func checkDir(t *testing.T, dir string) {
 	t.Helper()
-	for _, sub := range []string{"ingest", "trash"} {
+	for _, sub := range []string{"ingest", "trash", "leases", "keys"} {
 		for _, name := range listDir(t, filepath.Join(dir, ".ocicache", sub)) {
 			t.Errorf("%s holds %s", sub, name)
 		}
