@@ -120,58 +120,108 @@ func (c *Cache) build(ctx context.Context, key string, build func(context.Contex
 	if c.o.readOnly {
 		return l, nil
 	}
-	digest, err := c.keep(ctx, l)
+	e, err := c.keep(ctx, l)
 	if err != nil {
 		return nil, err
 	}
 	if known != nil {
-		if want, _ := known.Digest(); want != digest {
-			return nil, fmt.Errorf("another layer was built: %w", &DigestMismatchError{Want: want, Got: digest})
+		if want, _ := known.Digest(); want != e.Digest {
+			return nil, fmt.Errorf("another layer was built: %w", &DigestMismatchError{Want: want, Got: e.Digest})
 		}
 		return known, nil
 	}
-	return c.remember(key, digest, build, o)
+	c.remember(key, e, o)
+	return c.rebuildable(e, build), nil
 }
 
-// keep reads a layer that was built into the cache, and returns its digest.
-func (c *Cache) keep(ctx context.Context, l v1.Layer) (v1.Hash, error) {
-	if !isUncompressed(l) {
-		w := c.Layer(l)
-		if err := c.fillOne(ctx, w, v1.Layer.Compressed, &layerProgress{p: startProgress(nil, Progress{})}); err != nil {
-			return v1.Hash{}, err
-		}
-		return w.Digest()
+// keep reads a layer that was built into the cache, and returns what is known
+// of it. Its bytes may be gone by then, pruned or never kept on a full disk.
+func (c *Cache) keep(ctx context.Context, l v1.Layer) (index.Entry, error) {
+	if isUncompressed(l) {
+		return c.keepTar(ctx, l)
 	}
-	if err := c.FillUncompressed(ctx, l); err != nil {
-		return v1.Hash{}, err
+	w := c.Layer(l)
+	err := c.fillOne(ctx, w, v1.Layer.Compressed, &layerProgress{p: startProgress(nil, Progress{})})
+	if err != nil && !errors.Is(err, errNotKept) {
+		return index.Entry{}, err
+	}
+	e, err := c.describe(w)
+	if err != nil || e.Pair != index.Unknown || !knowsDiffID(l) {
+		return e, err
+	}
+	if diffID, err := l.DiffID(); err == nil && c.layout.Valid(diffID) && diffID != e.Digest {
+		e.DiffID, e.Pair = diffID, index.Claimed
+	}
+	return e, nil
+}
+
+// keepTar is keep for a layer that has no compressed form yet.
+func (c *Cache) keepTar(ctx context.Context, l v1.Layer) (index.Entry, error) {
+	if err := c.FillUncompressed(ctx, l); err != nil && !errors.Is(err, errNotKept) {
+		return index.Entry{}, err
 	}
 	diffID, err := l.DiffID()
 	if err != nil {
-		return v1.Hash{}, err
+		return index.Entry{}, err
 	}
 	packed, err := c.resolve(diffID)
-	if err != nil {
-		return v1.Hash{}, err
+	if errors.Is(err, ErrNotFound) {
+		packed, err = c.packBuilt(l, diffID)
 	}
-	return packed.Digest()
+	if err != nil {
+		return index.Entry{}, err
+	}
+	e, err := c.describe(packed)
+	if e.Pair != index.Verified {
+		e.DiffID, e.Pair, e.Codec = diffID, index.Verified, c.o.codec.String()
+	}
+	return e, err
 }
 
-// remember records what a key stands for.
-func (c *Cache) remember(key string, digest v1.Hash, build func(context.Context) (v1.Layer, error), o buildOptions) (v1.Layer, error) {
-	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
-		if _, ok := c.catalog.get(digest); !ok {
-			return notFound(digest)
-		}
-		return tx.Append(index.KeyRecord(key, index.BuildKey{Digest: digest, Shareable: o.shareable, Created: c.now()}))
-	})
+// packBuilt compresses a layer that was built, to learn what comes out.
+func (c *Cache) packBuilt(l v1.Layer, diffID v1.Hash) (v1.Layer, error) {
+	mediaType, err := l.MediaType()
 	if err != nil {
-		c.fault(err) // the next one builds again
+		return nil, err
 	}
-	e, ok := c.catalog.get(digest)
-	if !ok {
-		return nil, notFound(digest)
+	tar, err := l.Uncompressed()
+	if err != nil {
+		return nil, err
 	}
-	return c.rebuildable(e, build), nil
+	p := &packedLayer{c: c, tar: index.Entry{Digest: diffID, MediaType: compression.Uncompressed(string(mediaType))}}
+	return p, p.measure(compressStream(tar, c.o.codec))
+}
+
+// describe returns the entry of a layer, and what would be one if there is
+// none.
+func (c *Cache) describe(l v1.Layer) (index.Entry, error) {
+	digest, err := l.Digest()
+	if err != nil {
+		return index.Entry{}, err
+	}
+	if e, ok := c.catalog.get(digest); ok {
+		return e, nil
+	}
+	size, serr := l.Size()
+	mediaType, merr := l.MediaType()
+	return index.Entry{Digest: digest, Size: size, MediaType: string(mediaType), Created: c.now()}, errors.Join(serr, merr)
+}
+
+// remember records what a key stands for. If it cannot, the next one builds
+// again.
+func (c *Cache) remember(key string, e index.Entry, o buildOptions) {
+	if !c.layout.Valid(e.Digest) {
+		return
+	}
+	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
+		records := [][]byte{index.KeyRecord(key, index.BuildKey{Digest: e.Digest, Shareable: o.shareable, Created: c.now()})}
+		if _, ok := c.catalog.get(e.Digest); !ok { // it was pruned already
+			e.ModTime, e.Unsynced = 0, ""
+			records = append([][]byte{index.PutRecord(e)}, records...)
+		}
+		return tx.Append(records...)
+	})
+	c.faulted(err)
 }
 
 // A builtLayer is what its build returns, run when its bytes are asked for.

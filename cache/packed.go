@@ -26,13 +26,20 @@ func (c *Cache) packUnkept(tar index.Entry) (*packedLayer, error) {
 	if err != nil {
 		return nil, err
 	}
+	p := &packedLayer{c: c, tar: tar}
+	return p, p.measure(rc)
+}
+
+// measure reads the compressed form to learn its digest and size.
+func (p *packedLayer) measure(rc io.ReadCloser) error {
 	defer rc.Close()
 	h := newHash("sha256")
 	n, err := io.Copy(h, rc)
 	if err != nil {
-		return nil, fmt.Errorf("compress %s: %w", tar.Digest, err)
+		return fmt.Errorf("compress %s: %w", p.tar.Digest, err)
 	}
-	return &packedLayer{c: c, tar: tar, digest: sumHash("sha256", h.Sum(nil)), size: n}, nil
+	p.digest, p.size = sumHash("sha256", h.Sum(nil)), n
+	return nil
 }
 
 func (p *packedLayer) Digest() (v1.Hash, error) { return p.digest, nil }

@@ -28,6 +28,7 @@ var roles = map[string]func(t *testing.T, dir, arg string){
 	"serve": serveRole,
 	"storm": stormRole,
 	"crash": crashRole,
+	"busy":  busyRole,
 }
 
 // TestRole is the body of the other processes, and nothing in this one.
