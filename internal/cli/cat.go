@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/ocicache/ocicache/cache"
+)
+
+func (a *app) catCommand() *cobra.Command {
+	var uncompressed bool
+	cmd := &cobra.Command{
+		Use:   "cat HASH",
+		Short: "Write a layer's bytes to standard output",
+		Long: `Write the bytes of a hash to standard output, after checking those that may have
+changed on disk: of a digest, the blob as registries have it; of a diffID, the
+tar. Nothing is fetched, and no tar is kept that was not there before.`,
+		Example: `  ocicache cat $(ocicache ls -q form==compressed,present | head -n 1) > layer
+  ocicache cat --uncompressed $(ocicache ls -q present | head -n 1) | tar t`,
+		Args:              exactly(1),
+		ValidArgsFunction: a.completeHash,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch err := parseHash(cmd, args[0]); {
+			case err != nil:
+				return err
+			case a.output == outputJSON:
+				return usagef(cmd, "a layer's bytes are no JSON: leave -o json out, or see ocicache inspect --files")
+			case isTerminal(a.stdout):
+				return usagef(cmd, "a layer is nothing for a terminal: redirect it, or pipe it into tar t")
+			}
+			return a.with(func(c *cache.Cache) error { return a.cat(cmd.Context(), c, args[0], uncompressed) }, cache.WithoutTar())
+		},
+	}
+	cmd.Flags().BoolVar(&uncompressed, "uncompressed", false, "write the tar, also of a digest")
+	return cmd
+}
+
+func (a *app) cat(ctx context.Context, c *cache.Cache, arg string, uncompressed bool) error {
+	usages, err := c.DiskUsage(ctx)
+	if err != nil {
+		return err
+	}
+	h, err := resolve(usages, arg)
+	if err != nil {
+		return err
+	}
+	form := v1.Layer.Uncompressed
+	for _, u := range usages {
+		if u.Digest == h && u.Form != cache.FormUncompressed && !uncompressed {
+			form = v1.Layer.Compressed
+		}
+	}
+	l, err := c.Get(h)
+	if err != nil {
+		return gone(h, err)
+	}
+	rc, err := form(l)
+	if err != nil {
+		return gone(h, err)
+	}
+	_, err = io.Copy(a.stdout, reader{ctx, rc})
+	return errors.Join(err, rc.Close())
+}
+
+// A reader ends when its context does.
+type reader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.r.Read(p)
+}

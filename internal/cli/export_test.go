@@ -1,0 +1,48 @@
+package cli
+
+import (
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ocicache/ocicache/cache"
+)
+
+// Root returns the tree of commands.
+func Root() *cobra.Command {
+	return (&app{stdout: io.Discard, stderr: io.Discard, now: time.Now}).root()
+}
+
+// What people read.
+var (
+	Size = size
+	Age  = age
+	Bar  = bar
+	Hint = hint
+)
+
+// ShowProgress shows progress as on a terminal, or as elsewhere after a while.
+func ShowProgress(w io.Writer, terminal bool, now cache.Progress) {
+	p := &progress{w: w, terminal: terminal, verb: "pulled", thing: "layer"}
+	p.show(now)
+	p.show(now)
+	p.end()
+	p.show(now)
+}
+
+// LogProgress logs a warning while progress is shown as on a terminal.
+func LogProgress(w io.Writer, now cache.Progress, warning string) {
+	p := &progress{w: w, terminal: true}
+	p.show(now)
+	p.logger().Warn(warning)
+}
+
+// ParseSize and ParseDuration read flags.
+func ParseSize(text string) (n int64, err error) { err = (*sizeValue)(&n).Set(text); return n, err }
+
+// ParseDuration is of --keep-duration.
+func ParseDuration(text string) (d time.Duration, err error) {
+	err = (*durationValue)(&d).Set(text)
+	return d, err
+}

@@ -1,0 +1,128 @@
+package cli_test
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ocicache/ocicache/internal/cli"
+)
+
+// inner is a command in an example whose output is arguments of another.
+var inner = regexp.MustCompile(`\$\(([^)]*)\)`)
+
+// commandsOf returns the ocicache commands of an example's line.
+func commandsOf(line string) [][]string {
+	var commands [][]string
+	for _, m := range inner.FindAllStringSubmatch(line, -1) {
+		commands = append(commands, commandsOf(m[1])...)
+	}
+	line, _, _ = strings.Cut(inner.ReplaceAllString(line, strings.Repeat("0", 64)), "|")
+	line, _, _ = strings.Cut(line, " > ")
+	words := strings.Fields(strings.ReplaceAll(line, "'", ""))
+	if len(words) > 0 && words[0] == "ocicache" {
+		commands = append(commands, words[1:])
+	}
+	return commands
+}
+
+func everyCommand(root *cobra.Command, f func(cmd *cobra.Command)) {
+	f(root)
+	for _, cmd := range root.Commands() {
+		everyCommand(cmd, f)
+	}
+}
+
+// Every command's help has an example, whose flags and arguments are right and
+// which is of that command.
+func TestExamples(t *testing.T) {
+	everyCommand(cli.Root(), func(of *cobra.Command) {
+		own := false
+		for line := range strings.Lines(of.Example) {
+			commands := commandsOf(strings.TrimSpace(line))
+			if len(commands) == 0 {
+				t.Errorf("%s: no command in %q", of.CommandPath(), line)
+			}
+			for _, words := range commands {
+				cmd, args, err := cli.Root().Find(words)
+				if err == nil {
+					cmd.InitDefaultHelpFlag()
+					err = cmd.ParseFlags(args)
+				}
+				if err == nil {
+					err = cmd.ValidateArgs(cmd.Flags().Args())
+				}
+				if err != nil {
+					t.Errorf("%s: %q: %v", of.CommandPath(), line, err)
+				}
+				own = own || strings.HasPrefix(cmd.CommandPath(), of.CommandPath())
+			}
+		}
+		if !own && of.Name() != "help" {
+			t.Errorf("%s has no example of its own", of.CommandPath())
+		}
+	})
+}
+
+// The examples that need no network and no particular names are run.
+func TestExamplesRun(t *testing.T) {
+	f := newFixture(t)
+	t.Setenv("OCICACHE_DIR", f.dir)
+	first := strings.Fields(ok(t, "ls", "-q", "present"))[0]
+	everyCommand(cli.Root(), func(of *cobra.Command) {
+		switch of.Name() {
+		case "ocicache", "pull", "rm", "prune", "unpin", "verify":
+			return
+		}
+		for line := range strings.Lines(of.Example) {
+			for _, words := range commandsOf(strings.TrimSpace(line)) {
+				for i := range words {
+					words[i] = strings.ReplaceAll(words[i], strings.Repeat("0", 64), first)
+					words[i] = strings.ReplaceAll(words[i], "go-build-linux", "the-key")
+				}
+				ok(t, words...)
+			}
+		}
+	})
+}
+
+// Help is on standard output, fits a terminal, and names the exit codes.
+func TestHelp(t *testing.T) {
+	everyCommand(cli.Root(), func(of *cobra.Command) {
+		if of.Name() == "help" || strings.Contains(of.CommandPath(), "completion") {
+			return
+		}
+		args := strings.Fields(of.CommandPath())[1:]
+		text := ok(t, append(args, "--help")...)
+		if got := ok(t, append([]string{"help"}, args...)...); got != text {
+			t.Errorf("help %v: got %q, want %q", args, got, text)
+		}
+		for line := range strings.Lines(of.Long) {
+			if n := len([]rune(line)); n > 90 {
+				t.Errorf("%s: %d characters: %s", of.CommandPath(), n, line)
+			}
+		}
+	})
+	if text := ok(t); !strings.Contains(text, "Exit codes:") || !strings.Contains(text, "OCICACHE_DIR") {
+		t.Errorf("got\n%s", text)
+	}
+}
+
+// Hashes are completed in the form that they were begun in.
+func TestCompletion(t *testing.T) {
+	f := newFixture(t)
+	hex := strings.TrimPrefix(f.digests[0], "sha256:")
+	for _, tt := range []struct{ begun, want string }{
+		{f.digests[0][:12], f.digests[0]},
+		{hex[:5], hex},
+	} {
+		for _, command := range []string{"inspect", "cat", "rm"} {
+			stdout, stderr, code := run(t, "__complete", command, "--dir", f.dir, tt.begun)
+			if code != 0 || !strings.HasPrefix(stdout, tt.want+"\tcompressed, ") {
+				t.Errorf("%s %s: got %d, %q, %q, want %s", command, tt.begun, code, stdout, stderr, tt.want)
+			}
+		}
+	}
+}

@@ -1,0 +1,86 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ocicache/ocicache/cache"
+)
+
+const filterHelp = `Filters are containerd's, and compare numbers and times as well. A blob is taken
+that any of them matches; a filter matches if all its parts, between commas, do.
+Fields: digest, diffid, pair, mediatype, form, size, present, created, lastused,
+usecount, pinned, pins, inuse, keys, origin, remakable, shared.`
+
+func (a *app) lsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "ls [FILTER...]",
+		Short: "List what the cache has and remembers",
+		Long: `List the blobs that the cache has, and those that it remembers: their bytes are
+gone, and what they decompress to is still known. With --quiet, only the digests
+are printed, for other commands to take.
+
+` + filterHelp,
+		Example: `  ocicache ls
+  ocicache ls 'form==uncompressed,size>100MB'
+  ocicache ls -o json 'lastused<7d'
+  ocicache ls -q 'lastused==never'`,
+		RunE: func(cmd *cobra.Command, filters []string) error {
+			return a.with(func(c *cache.Cache) error {
+				usages, err := c.DiskUsage(cmd.Context(), filters...)
+				if err != nil {
+					return err
+				}
+				if a.quiet {
+					return a.emit(usagesOf(usages), digests(usages))
+				}
+				return a.emit(usagesOf(usages), a.usageTable(usages))
+			})
+		},
+	}
+}
+
+func (a *app) usageTable(usages []cache.Usage) string {
+	var rows [][]string
+	for _, u := range usages {
+		rows = append(rows, []string{
+			short(u.Digest), short(u.DiffID), or(u.Pair, "-"), string(u.Form), size(u.Size),
+			age(a.now(), u.Created), age(a.now(), u.LastUsed), flags(u),
+		})
+	}
+	return a.table("DIGEST DIFFID PAIR FORM SIZE CREATED USED STATE", rows)
+}
+
+// digests returns the digests, a line each.
+func digests(usages []cache.Usage) string {
+	var text strings.Builder
+	for _, u := range usages {
+		text.WriteString(u.Digest.String() + "\n")
+	}
+	return text.String()
+}
+
+// flags returns what else ls says of a blob.
+func flags(u cache.Usage) string {
+	words := []string{"present"}
+	if !u.Present {
+		words = []string{"remembered"}
+	}
+	for _, w := range []struct {
+		is   bool
+		word string
+	}{{u.Pinned, "pinned"}, {u.Remakable, "remakable"}, {u.Shared, "shared"}} {
+		if w.is {
+			words = append(words, w.word)
+		}
+	}
+	return strings.Join(words, ",")
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}

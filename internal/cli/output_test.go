@@ -1,0 +1,99 @@
+package cli_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ocicache/ocicache/cache"
+	"github.com/ocicache/ocicache/internal/cli"
+)
+
+func TestReadable(t *testing.T) {
+	now := time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC)
+	for _, tt := range []struct{ got, want string }{
+		{cli.Size(0), "0 B"},
+		{cli.Size(999), "999 B"},
+		{cli.Size(1000), "1.0 kB"},
+		{cli.Size(28_565_893), "28.6 MB"},
+		{cli.Size(999_999), "1.0 MB"},
+		{cli.Size(1 << 62), "4.6 EB"},
+		{cli.Age(now, time.Time{}), "never"},
+		{cli.Age(now, now.Add(time.Hour)), "just now"},
+		{cli.Age(now, now.Add(-time.Minute)), "1 minute ago"},
+		{cli.Age(now, now.Add(-49*time.Hour)), "2 days ago"},
+		{cli.Age(now, now.AddDate(-3, 0, 0)), "3 years ago"},
+		{cli.Bar(0, 0, 4), "░░░░   0%"},
+		{cli.Bar(1, 2, 4), "██░░  50%"},
+		{cli.Bar(9, 2, 4), "████ 100%"},
+	} {
+		if tt.got != tt.want {
+			t.Errorf("got %q, want %q", tt.got, tt.want)
+		}
+	}
+}
+
+func TestFlagValues(t *testing.T) {
+	for text, want := range map[string]int64{
+		"0": 0, "4096": 4096, "10MB": 10e6, "1.5GiB": 3 << 29, "2ki": 2048, "7b": 7,
+		"": -1, "1.5": -1, "10G": -1, "-1": -1, "1e3": -1, "MB": -1, "9223372036854775807": -1, "1.2.3MB": -1,
+	} {
+		if n, err := cli.ParseSize(text); n != max(want, 0) || (err == nil) != (want >= 0) {
+			t.Errorf("%q: got %d, %v, want %d", text, n, err, want)
+		}
+	}
+	for text, want := range map[string]time.Duration{
+		"36h": 36 * time.Hour, "7d": 168 * time.Hour, "1w2d12h": 228 * time.Hour, "0": 0,
+		"": -1, "7": -1, "d": -1, "-7d": -1, "99999w": -1, "2d1w": -1,
+	} {
+		if d, err := cli.ParseDuration(text); d != max(want, 0) || (err == nil) != (want >= 0) {
+			t.Errorf("%q: got %v, %v, want %v", text, d, err, want)
+		}
+	}
+}
+
+func TestProgress(t *testing.T) {
+	now := cache.Progress{Layers: 1, LayersTotal: 2, Bytes: 50, BytesTotal: 100}
+	const line = "pulled 1 of 2 layers, 50 B of 100 B"
+	var plain, terminal bytes.Buffer
+	cli.ShowProgress(&plain, false, now)
+	if got, want := plain.String(), line+"\n"; got != want {
+		t.Errorf("plain: got %q, want %q", got, want)
+	}
+	cli.ShowProgress(&terminal, true, now)
+	if got := terminal.String(); strings.Count(got, line) != 2 || !strings.HasSuffix(got, "\r\x1b[K") || strings.Contains(got, "\n") {
+		t.Errorf("terminal: got %q", got)
+	}
+}
+
+// Warnings stand on lines of their own.
+func TestProgressLog(t *testing.T) {
+	var b bytes.Buffer
+	cli.LogProgress(&b, cache.Progress{}, "watch out")
+	if got, want := b.String(), "\r\x1b[Klevel=WARN msg=\"watch out\"\n"; !strings.HasSuffix(got, want) {
+		t.Errorf("got %q, want %q at its end", got, want)
+	}
+}
+
+func TestHints(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{cache.ErrLocked, "end it, or try again"},
+		{cache.ErrReadOnly, "run as the user who owns the directory"},
+		{fs.ErrPermission, "run as the user who owns the directory"},
+		{cache.ErrVersion, "a newer ocicache"},
+	} {
+		if got := cli.Hint(fmt.Errorf("x: %w", tt.err)); !strings.Contains(got, tt.want) {
+			t.Errorf("got %q, want %q", got, tt.want)
+		}
+	}
+	if got := cli.Hint(errors.New("x")); got != "x" {
+		t.Errorf("got %q", got)
+	}
+}

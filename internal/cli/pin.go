@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/ocicache/ocicache/cache"
+)
+
+// pinJSON is a pin as pin and pins print it.
+type pinJSON struct {
+	Name   string   `json:"name"`
+	Hashes []string `json:"hashes"`
+}
+
+func pinOf(name string, hs []v1.Hash) pinJSON {
+	p := pinJSON{Name: name, Hashes: []string{}}
+	for _, h := range hs {
+		p.Hashes = append(p.Hashes, h.String())
+	}
+	return p
+}
+
+func (a *app) pinCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "pin NAME HASH...",
+		Short: "Keep layers from being pruned",
+		Long: `Keep the bytes of hashes from being pruned, until unpin is called with the same
+name. An earlier pin of that name is replaced.`,
+		Example: `  ocicache pin release $(ocicache ls -q form==compressed,present)`,
+		Args:    atLeast(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name := args[0]
+			if err := parseHashes(cmd, args[1:]); err != nil {
+				return err
+			}
+			return a.with(func(c *cache.Cache) error {
+				hs, err := resolveAll(cmd.Context(), c, args[1:])
+				if err != nil {
+					return err
+				}
+				err = c.PinAs(name, hs...)
+				if errors.Is(err, cache.ErrNotFound) {
+					return fmt.Errorf("%w: only bytes that are there can be pinned; pull an image that has them", err)
+				}
+				if err != nil {
+					return err
+				}
+				return a.report(pinOf(name, hs), fmt.Sprintf("%s pins %s\n", printable(name), hashCount(len(hs))))
+			})
+		},
+	}
+}
+
+func (a *app) unpinCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "unpin NAME...",
+		Short:   "Let layers be pruned again",
+		Example: `  ocicache unpin release`,
+		Args:    atLeast(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return a.with(func(c *cache.Cache) error {
+				text := ""
+				for _, name := range args {
+					text += fmt.Sprintf("unpinned %s\n", printable(name))
+					err := c.Unpin(name)
+					if errors.Is(err, cache.ErrNotFound) {
+						return fmt.Errorf("no such pin: %q: ocicache pins lists them", name)
+					}
+					if err != nil {
+						return err
+					}
+				}
+				return a.report(map[string][]string{"unpinned": args}, text)
+			})
+		},
+	}
+}
+
+func (a *app) pinsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "pins",
+		Short:   "List the pins, and what they hold",
+		Example: `  ocicache pins`,
+		Args:    exactly(0),
+		RunE: func(*cobra.Command, []string) error {
+			return a.with(func(c *cache.Cache) error {
+				pins, err := c.Pins()
+				if err != nil {
+					return err
+				}
+				all, rows := []pinJSON{}, [][]string{}
+				for _, name := range slices.Sorted(maps.Keys(pins)) {
+					all = append(all, pinOf(name, pins[name]))
+					for _, h := range pins[name] {
+						rows = append(rows, []string{printable(name), h.String()})
+					}
+				}
+				return a.emit(all, a.table("PIN HASH", rows))
+			})
+		},
+	}
+}
+
+func hashCount(n int) string {
+	if n == 1 {
+		return "1 hash"
+	}
+	return fmt.Sprintf("%d hashes", n)
+}

@@ -1,0 +1,93 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/ocicache/ocicache/cache"
+)
+
+// plainInterval is how often progress is told where there is no terminal.
+const plainInterval = 5 * time.Second
+
+// A progress shows how far long work has come, on standard error: a bar on a
+// terminal, else now and then a line.
+type progress struct {
+	w           io.Writer // nil if nothing is to be shown
+	terminal    bool
+	verb, thing string // pulled, layer
+
+	mu    sync.Mutex
+	told  time.Time // guarded by mu: when the last plain line was, or the work began
+	drawn bool      // guarded by mu: there is a bar
+	ended bool      // guarded by mu
+}
+
+func (a *app) progress(verb, thing string) *progress {
+	p := &progress{w: a.stderr, terminal: isTerminal(a.stderr), verb: verb, thing: thing, told: time.Now()}
+	if a.quiet {
+		p.w = nil
+	}
+	return p
+}
+
+// show is what package cache calls.
+func (p *progress) show(now cache.Progress) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.w == nil || p.ended:
+	case p.terminal:
+		p.drawn = true
+		p.write("\r\x1b[K" + bar(now.Bytes, now.BytesTotal, 30) + " " + p.line(now))
+	case time.Since(p.told) >= plainInterval:
+		p.told = time.Now()
+		p.write(p.line(now) + "\n")
+	}
+}
+
+// end removes the bar. What is shown later, is not.
+func (p *progress) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.drawn && !p.ended {
+		p.write("\r\x1b[K")
+	}
+	p.ended = true
+}
+
+// logger returns where the cache's warnings go: above the bar.
+func (p *progress) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(p, &slog.HandlerOptions{
+		Level: slog.LevelWarn,
+		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+			if a.Key == slog.TimeKey && len(groups) == 0 {
+				return slog.Attr{}
+			}
+			return a
+		},
+	}))
+}
+
+// Write is for the logger.
+func (p *progress) Write(line []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.w == nil {
+		return len(line), nil
+	}
+	if p.drawn && !p.ended {
+		p.write("\r\x1b[K")
+	}
+	return p.w.Write(line)
+}
+
+// write shows a text. That it cannot be shown stops nothing.
+func (p *progress) write(text string) { _, _ = io.WriteString(p.w, text) }
+
+func (p *progress) line(now cache.Progress) string {
+	return fmt.Sprintf("%s %d of %s, %s of %s", p.verb, now.Layers, count(int64(now.LayersTotal), p.thing), size(now.Bytes), size(now.BytesTotal))
+}
