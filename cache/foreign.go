@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"slices"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -21,57 +22,94 @@ const maxManifest = 8 << 20
 type link struct {
 	MediaType types.MediaType `json:"mediaType"`
 	Digest    string          `json:"digest"`
+	Size      int64           `json:"size"`
+
+	isManifest bool // it stands where manifests do
 }
 
-// A manifest is what is read of an image manifest or an index.
+// A manifest is what is read of an image manifest or an index, of the OCI's
+// former artifact manifest, or of Docker's first image manifest.
 type manifest struct {
 	MediaType types.MediaType `json:"mediaType"`
 	Manifests []link          `json:"manifests"`
+	Subject   link            `json:"subject"`
 	Config    link            `json:"config"`
 	Layers    []link          `json:"layers"`
+	Blobs     []link          `json:"blobs"`
+	FSLayers  []struct {
+		Digest string `json:"blobSum"`
+	} `json:"fsLayers"`
 }
 
-// readManifest reads a blob as a manifest. It reports false for what is none.
+// readManifest reads a blob as a manifest. It reports false for what is none
+// of an image or an index.
 func readManifest(b *layout.Blob) (m manifest, ok bool, err error) {
 	raw, err := io.ReadAll(io.NewSectionReader(b, 0, min(b.Size, maxManifest)))
 	if err != nil || !bytes.HasPrefix(bytes.TrimSpace(raw), []byte{'{'}) {
 		return manifest{}, false, err
 	}
-	if json.Unmarshal(raw, &m) != nil {
+	if err := json.Unmarshal(raw, &m); err != nil && !errors.As(err, new(*json.UnmarshalTypeError)) { // after which the rest is there
 		return manifest{}, false, nil
 	}
 	return m, len(m.Manifests) > 0 || m.Config.Digest != "", nil
 }
 
 // links returns all that a manifest names.
-func (m manifest) links() []link {
-	links := append(m.Manifests[:len(m.Manifests):len(m.Manifests)], m.Layers...)
-	if m.Config.Digest != "" {
-		links = append(links, m.Config)
+func (m manifest) links() (links []link) {
+	for _, l := range append(m.Manifests[:len(m.Manifests):len(m.Manifests)], m.Subject) {
+		l.isManifest = true
+		links = append(links, l)
 	}
-	return links
+	links = append(links, m.Config)
+	links = append(append(links, m.Layers...), m.Blobs...)
+	for _, l := range m.FSLayers {
+		links = append(links, link{Digest: l.Digest})
+	}
+	return slices.DeleteFunc(links, func(l link) bool { return l.Digest == "" })
 }
 
 // othersReach reports whether an image or an index that another tool listed
 // in the layout reaches a blob: then the blob is theirs too.
 func (c *Cache) othersReach(h v1.Hash) (found bool, err error) {
 	want := h.String()
-	err = c.reach(func(digest string) bool {
-		found = digest == want
-		return !found
+	c.walk(func(l link, _ manifest, werr error) (more bool) {
+		found, err = l.Digest == want, unreadable(werr)
+		return !found && err == nil
 	})
 	return found, err
 }
 
-// reach calls yield with each digest that what other tools listed in the
-// layout reaches, once, until yield returns false. It returns an error if a
-// manifest that is there cannot be read: it may reach more.
-func (c *Cache) reach(yield func(digest string) bool) error {
+// reached returns the digests that what other tools listed in the layout
+// reaches. It returns an error if a manifest that is there cannot be read: it
+// may reach more.
+func (c *Cache) reached() (digests map[string]bool, err error) {
+	digests = map[string]bool{}
+	c.walk(func(l link, _ manifest, werr error) (more bool) {
+		digests[l.Digest], err = true, unreadable(werr)
+		return err == nil
+	})
+	return digests, err
+}
+
+// unreadable returns err, unless it says that a manifest is not there or is
+// no file: then it reaches nothing.
+func unreadable(err error) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
+		return nil
+	}
+	return err
+}
+
+// walk calls visit once with each digest that what other tools listed in the
+// layout reaches, and, of a manifest or an index, with what it says or why
+// it cannot be read, until visit returns false.
+func (c *Cache) walk(visit func(l link, m manifest, err error) (more bool)) {
 	seen := map[string]bool{}
 	todo := []link{}
 	for _, raw := range c.catalog.foreign() {
 		var l link
 		if json.Unmarshal(raw, &l) == nil {
+			l.isManifest = true
 			todo = append(todo, l)
 		}
 	}
@@ -82,35 +120,29 @@ func (c *Cache) reach(yield func(digest string) bool) error {
 			continue
 		}
 		seen[l.Digest] = true
-		if !yield(l.Digest) {
-			return nil
+		var m manifest
+		var err error
+		if l.isManifest {
+			m, err = c.manifest(l.Digest)
 		}
-		if l.MediaType.IsImage() || l.MediaType.IsIndex() {
-			links, err := c.links(l.Digest)
-			if err != nil {
-				return err
-			}
-			todo = append(todo, links...)
+		if !visit(l, m, err) {
+			return
 		}
+		todo = append(todo, m.links()...)
 	}
-	return nil
 }
 
-// links returns what a manifest or an index names: nothing if it is not
-// there, or is none.
-func (c *Cache) links(digest string) ([]link, error) {
+// manifest returns what a manifest or an index says: nothing if it is none.
+func (c *Cache) manifest(digest string) (manifest, error) {
 	h, err := v1.NewHash(digest)
 	if err != nil {
-		return nil, nil
+		return manifest{}, nil
 	}
 	b, err := c.layout.Blob(h)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
-		return nil, nil
-	}
 	if err != nil {
-		return nil, err
+		return manifest{}, err
 	}
 	defer b.Close()
 	m, _, err := readManifest(b)
-	return m.links(), err
+	return m, err
 }

@@ -261,8 +261,8 @@ func (pr *pruner) debris(ctx context.Context, p PrunePolicy) error {
 	if err != nil {
 		return err
 	}
-	reached := map[string]bool{}
-	if err := c.reach(func(digest string) bool { reached[digest] = true; return true }); err != nil {
+	reached, err := c.reached()
+	if err != nil {
 		return err
 	}
 	for _, h := range blobs {

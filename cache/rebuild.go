@@ -108,7 +108,9 @@ func (s *scrub) kin() kin {
 	for _, o := range s.orphans {
 		if o.manifest != nil {
 			for _, l := range o.manifest.links() {
-				k.named[l.Digest] = true
+				if l.Digest != o.manifest.Subject.Digest { // an image is more than what signs it
+					k.named[l.Digest] = true
+				}
 			}
 			for _, l := range o.manifest.Layers {
 				k.mediaType[l.Digest] = string(l.MediaType)

@@ -151,8 +151,8 @@ func (c *Cache) usages(ctx context.Context) ([]Usage, error) {
 	if err != nil {
 		return nil, err
 	}
-	reached := map[string]bool{}
-	if err := c.reach(func(digest string) bool { reached[digest] = true; return true }); err != nil {
+	reached, err := c.reached()
+	if err != nil {
 		return nil, err
 	}
 

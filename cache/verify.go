@@ -86,8 +86,8 @@ func (s *scrub) run(ctx context.Context) error {
 	if err := s.settle(ctx); err != nil {
 		return err
 	}
-	s.reached = map[string]bool{}
-	unknown := s.c.reach(func(digest string) bool { s.reached[digest] = true; return true })
+	reached, unknown := s.c.reached()
+	s.reached = reached
 	for _, path := range others {
 		s.found(Finding{Problem: Stray, Path: path, Err: errors.New("its name is no digest")})
 	}
