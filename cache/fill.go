@@ -49,24 +49,33 @@ func (c *Cache) fillAll(ctx context.Context, layers []v1.Layer, forms ...formOf)
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			lp := &layerProgress{p: p}
-			for n, form := range forms {
-				if n > 0 && isUncompressed(l) {
-					break // it would be computed
-				}
-				err := c.fillOne(ctx, c.Layer(l), form, lp)
-				if errors.Is(err, errNotKept) { // it may have joined a fill that failed for what another image says
-					err = c.fillOne(ctx, c.Layer(l), form, lp)
-				}
-				if err != nil {
-					return fmt.Errorf("cache: fill: %w", err)
-				}
+			if err := c.fillForms(ctx, c.Layer(l), p, forms...); err != nil {
+				return fmt.Errorf("cache: fill: %w", err)
 			}
-			lp.done(c.Layer(l))
 			return nil
 		})
 	}
 	return g.Wait()
+}
+
+// fillForms reads forms of one of our layers to their end, unless they are
+// there.
+func (c *Cache) fillForms(ctx context.Context, l v1.Layer, p *progress, forms ...formOf) error {
+	lp := &layerProgress{p: p}
+	for n, form := range forms {
+		if n > 0 && isUncompressed(l) {
+			break // it would be computed
+		}
+		err := c.fillOne(ctx, l, form, lp)
+		if errors.Is(err, errNotKept) { // it may have joined a fill that failed for what another image says
+			err = c.fillOne(ctx, l, form, lp)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	lp.done(l)
+	return nil
 }
 
 // fillOne reads a layer to its end, unless it is there, and looks that it was
