@@ -73,11 +73,11 @@ func (pr *pruner) plan(p PrunePolicy, f *filter.Filter, all []Usage, excess int6
 	}
 	// Bytes that can be made again go first: tars, since decompressing is
 	// quick, then blobs that we compressed. Each needs its source to stay.
-	source := pr.sources(all)
+	goes := func(h v1.Hash) bool { return taken[h] || pr.gone[h] }
 	for _, form := range []Form{FormUncompressed, FormCompressed} {
 		for _, u := range cs {
-			if from, ok := source(u, taken); ok && u.Form == form && u.Remakable && excess > 0 {
-				take(u, fmt.Sprintf("can be made again from %s; ", from))
+			if stays := slices.DeleteFunc(slices.Clone(u.sources), goes); len(stays) > 0 && u.Form == form && excess > 0 {
+				take(u, fmt.Sprintf("can be made again from %s; ", stays[0]))
 			}
 		}
 	}
@@ -105,33 +105,6 @@ func (p PrunePolicy) why(excess int64) string {
 		return "a filter matches"
 	}
 	return fmt.Sprintf("not used for %v", p.KeepDuration)
-}
-
-// sources returns a function that tells what a blob can be made again from
-// that is not taken.
-func (pr *pruner) sources(all []Usage) func(u Usage, taken map[v1.Hash]bool) (v1.Hash, bool) {
-	blobs, present := map[v1.Hash][]v1.Hash{}, map[v1.Hash]bool{}
-	for _, u := range all {
-		if !u.Present || pr.gone[u.Digest] {
-			continue
-		}
-		present[u.Digest] = true
-		if u.Form == FormCompressed && u.Pair == index.Verified.String() {
-			blobs[u.DiffID] = append(blobs[u.DiffID], u.Digest)
-		}
-	}
-	return func(u Usage, taken map[v1.Hash]bool) (v1.Hash, bool) {
-		from := []v1.Hash{u.DiffID}
-		if u.Form == FormUncompressed {
-			from = blobs[u.Digest]
-		}
-		for _, h := range from {
-			if h != u.Digest && present[h] && !taken[h] {
-				return h, true
-			}
-		}
-		return v1.Hash{}, false
-	}
 }
 
 // remove removes the bytes of some blobs, and reports how many that were.

@@ -54,8 +54,10 @@ type Usage struct {
 	// image of another tool in the directory reaches it.
 	Shared bool
 
-	foreign bool   // an image of another tool reaches it
-	put     uint32 // see [index.Catalog.Put]
+	sources        []v1.Hash // what is there that its bytes can be made again from
+	compressedHere bool      // so that the tar gives the same bytes again
+	foreign        bool      // an image of another tool reaches it
+	put            uint32    // see [index.Catalog.Put]
 }
 
 // usageFields are what [Cache.DiskUsage] filters by.
@@ -157,8 +159,6 @@ func (c *Cache) usages(ctx context.Context) ([]Usage, error) {
 	}
 
 	var all []Usage
-	blobs := map[v1.Hash][]v1.Hash{} // diffID to the blobs that are there and verified to have it
-	present := map[v1.Hash]bool{}
 	for d := range c.catalog.clone().Details() {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
@@ -167,33 +167,45 @@ func (c *Cache) usages(ctx context.Context) ([]Usage, error) {
 		u.Pinned = len(u.Pins) > 0 || held[u.Digest]
 		u.foreign = reached[u.Digest.String()]
 		u.Shared = u.foreign || len(u.Keys)+len(u.Pins) > 1
+		all = append(all, u)
+	}
+	slices.SortFunc(all, func(a, b Usage) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
+	findSources(all)
+	return all, nil
+}
+
+// findSources finds what can be made of what: a tar of each blob that is
+// verified to decompress to it, and a blob that this cache compressed of its
+// tar.
+func findSources(all []Usage) {
+	blobs := map[v1.Hash][]v1.Hash{} // by diffID
+	present := map[v1.Hash]bool{}
+	for _, u := range all {
 		present[u.Digest] = u.Present
-		if u.Present && u.Form == FormCompressed && d.Pair == index.Verified {
+		if u.Present && u.Form == FormCompressed && u.Pair == ocicache.PairVerified {
 			blobs[u.DiffID] = append(blobs[u.DiffID], u.Digest)
 		}
-		all = append(all, u)
 	}
 	for i := range all {
 		u := &all[i]
 		switch {
 		case !u.Present:
 		case u.Form == FormUncompressed:
-			u.Remakable = len(blobs[u.Digest]) > 0
-			u.Shared = u.Shared || len(blobs[u.Digest]) > 1
-		default:
-			e, _ := c.catalog.get(u.Digest)
-			u.Remakable = e.Codec != "" && e.Pair == index.Verified && present[u.DiffID]
+			u.sources = blobs[u.Digest]
+			u.Shared = u.Shared || len(u.sources) > 1
+		case u.compressedHere && u.Pair == ocicache.PairVerified && present[u.DiffID]:
+			u.sources = []v1.Hash{u.DiffID}
 		}
+		u.Remakable = len(u.sources) > 0
 	}
-	slices.SortFunc(all, func(a, b Usage) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
-	return all, nil
 }
 
 // usage returns what an entry says, and whether its bytes are there.
 func (c *Cache) usage(d index.Detail) Usage {
 	u := Usage{
 		Digest: d.Digest, DiffID: d.DiffID, MediaType: types.MediaType(d.MediaType), Size: d.Size,
-		Form: FormUnknown, Created: at(d.Created), Pins: d.Pins, Keys: d.Keys, Origin: d.Origin, InUse: c.uses.isOpen(d.Digest), put: d.Put,
+		Form: FormUnknown, Created: at(d.Created), Pins: d.Pins, Keys: d.Keys, Origin: d.Origin, InUse: c.uses.isOpen(d.Digest),
+		compressedHere: d.Codec != "", put: d.Put,
 	}
 	if size, _, err := c.layout.StatBlob(d.Digest); err == nil {
 		u.Present, u.Size = true, size
