@@ -21,11 +21,18 @@ import (
 // A BuildOption changes one [Cache.Build].
 type BuildOption func(*buildOptions)
 
-type buildOptions struct{ shareable bool }
+type buildOptions struct {
+	shareable bool
+	maxAge    time.Duration
+}
 
 // Shareable marks the key as one that may be published. Without it, it stays
 // in this directory.
 func Shareable() BuildOption { return func(o *buildOptions) { o.shareable = true } }
+
+// MaxAge has a key that was recorded longer ago count as none: the layer is
+// built again, and recorded anew. Without it, keys do not expire.
+func MaxAge(d time.Duration) BuildOption { return func(o *buildOptions) { o.maxAge = d } }
 
 // maxKey is how long a build's key may be, in bytes.
 const maxKey = 4 << 10
@@ -54,7 +61,7 @@ func (c *Cache) Build(ctx context.Context, key string, build func(context.Contex
 		return nil, fmt.Errorf("cache: build %.80q: %w", key, ErrClosed)
 	}
 	if !c.o.verifyBuilds {
-		if l := c.built(key, build); l != nil {
+		if l := c.built(key, build, o); l != nil {
 			return l, nil
 		}
 	}
@@ -68,17 +75,23 @@ func (c *Cache) Build(ctx context.Context, key string, build func(context.Contex
 }
 
 // built returns the layer that a key stands for, nil if it stands for none.
-func (c *Cache) built(key string, build func(context.Context) (v1.Layer, error)) v1.Layer {
-	k, e, ok := c.catalog.key(key)
+func (c *Cache) built(key string, build func(context.Context) (v1.Layer, error), o buildOptions) v1.Layer {
+	k, e, ok := c.freshKey(key, o)
 	if !ok {
 		c.catchUp()
-		if k, e, ok = c.catalog.key(key); !ok {
+		if k, e, ok = c.freshKey(key, o); !ok {
 			return nil
 		}
 	}
 	c.count.hits.Add(1)
 	c.uses.note(k.Digest, c.now(), c.journalUsesLater)
 	return c.rebuildable(e, build)
+}
+
+// freshKey returns what a key stands for, if it has not expired.
+func (c *Cache) freshKey(key string, o buildOptions) (index.BuildKey, index.Entry, bool) {
+	k, e, ok := c.catalog.key(key)
+	return k, e, ok && (o.maxAge == 0 || c.o.clock().Sub(at(k.Created)) <= o.maxAge)
 }
 
 // rebuildable returns the layer of an entry, whose bytes come from a build if
@@ -109,10 +122,11 @@ func (c *Cache) build(ctx context.Context, key string, build func(context.Contex
 	case !errors.Is(err, ErrReadOnly):
 		c.fault(err) // the build may be run twice
 	}
-	known := c.built(key, build)
+	known := c.built(key, build, o)
 	if known != nil && !c.o.verifyBuilds {
 		return known, nil
 	}
+	c.count.builds.Add(1)
 	l, err := build(ctx)
 	if err != nil {
 		return nil, err
@@ -239,6 +253,7 @@ func (b *builtLayer) Uncompressed() (io.ReadCloser, error) { return nil, errors.
 
 // Compressed builds the layer again, in the form that it had.
 func (b *builtLayer) Compressed() (io.ReadCloser, error) {
+	b.c.count.builds.Add(1)
 	l, err := b.build(b.c.ctx)
 	if err != nil {
 		return nil, err

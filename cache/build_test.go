@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -273,5 +274,30 @@ func TestBuildKeys(t *testing.T) {
 	must(c.Close())
 	if _, err := c.Build(t.Context(), "a", b.build); !errors.Is(err, cache.ErrClosed) {
 		t.Errorf("closed: got %v", err)
+	}
+}
+
+// A key that is too old for one who asks is built anew, and then is young.
+func TestBuildMaxAge(t *testing.T) {
+	at := newClock()
+	c := open(t, cache.WithClock(at.now))
+	b := &builder{make: func() (v1.Layer, error) { return fake(makeLayer(uint64(at.now().Unix()), 1000)), nil }}
+	want := func(builds int64, opts ...cache.BuildOption) {
+		t.Helper()
+		mustBuild(t, c, "key", b, opts...)
+		if got := b.n.Load(); got != builds {
+			t.Errorf("built %d times, want %d", got, builds)
+		}
+	}
+	want(1)
+	at.set(3600)
+	want(1, cache.MaxAge(time.Hour))
+	at.set(3601)
+	want(2, cache.MaxAge(time.Hour))
+	want(2, cache.MaxAge(time.Hour))
+	at.set(1_000_000)
+	want(2)
+	if got := c.Stats().Builds; got != 2 {
+		t.Errorf("Stats count %d builds, want 2", got)
 	}
 }

@@ -12,16 +12,17 @@ import (
 )
 
 // A PrunePolicy says what [Cache.Prune] removes. Sizes are in bytes. The zero
-// value removes only debris: what dead processes left, and blobs that nothing
-// lists or reaches and that are older than an hour.
+// value removes only debris: what dead processes left, blobs that nothing
+// lists or reaches and that are older than an hour, and what was put into
+// quarantine more than a week ago. So does every other one.
 //
 // The fields mean what they mean in BuildKit: of what All, Filters and
 // KeepDuration leave to be removed, the limits remove just so much that
 // MaxBytes and MinFreeBytes hold, and stop at ReservedBytes. Without a limit,
 // all of it goes.
 type PrunePolicy struct {
-	// All removes everything that nothing protects, remembered pairs and
-	// build keys too, as far as the other fields allow it.
+	// All removes everything that nothing protects, remembered pairs, build
+	// keys and all of the quarantine too, as far as the other fields allow it.
 	All bool
 	// Filters are those of [Cache.DiskUsage]: only what one of them matches is
 	// removed.
@@ -116,7 +117,7 @@ func (c *Cache) PruneAll(ctx context.Context, policies ...PrunePolicy) (PruneRep
 		return PruneReport{}, fmt.Errorf("cache: prune: %w", context.Cause(ctx))
 	}
 
-	pr := &pruner{c: c, gone: map[v1.Hash]bool{}}
+	pr := &pruner{c: c, gone: map[v1.Hash]bool{}, aside: map[string]bool{}}
 	for _, p := range policies {
 		if err := pr.run(ctx, p); err != nil {
 			if ctx.Err() != nil {
@@ -169,7 +170,8 @@ func (c *Cache) pruneEvery() int64 {
 type pruner struct {
 	c      *Cache
 	report PruneReport
-	gone   map[v1.Hash]bool // removed, or in a dry run as good as that
+	gone   map[v1.Hash]bool // blobs that are removed, or in a dry run as good as that
+	aside  map[string]bool  // likewise, what is in quarantine
 }
 
 // run prunes by one policy.

@@ -327,6 +327,9 @@ func TestPruneDebris(t *testing.T) {
 	if len(r.Removals) != 1 || r.Removals[0].Digest != digestOf(old) || r.Bytes != 3 {
 		t.Errorf("got %+v, want the old one", r)
 	}
+	if s := c.Stats(); s.Pruned != 1 || s.PrunedBytes != 3 {
+		t.Errorf("got %+v", s)
+	}
 	if exists(blobPath(dir, digestOf(old))) || !exists(blobPath(dir, digestOf(fresh))) {
 		t.Error("the wrong one went")
 	}
@@ -334,6 +337,64 @@ func TestPruneDebris(t *testing.T) {
 		if exists(filepath.Join(dir, ".ocicache", name)) {
 			t.Errorf("%s is there", name)
 		}
+	}
+}
+
+// What was put aside is there for a week to look at, also if the file is older,
+// unless all is to go.
+func TestPruneQuarantine(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		days int
+		p    cache.PrunePolicy
+		want []string // what is left
+	}{
+		{"fresh", 6, cache.PrunePolicy{}, []string{"index.json-x", "one", "two"}},
+		{"old", 8, cache.PrunePolicy{}, []string{"one"}},
+		{"dry", 8, cache.PrunePolicy{DryRun: true}, []string{"index.json-x", "one", "two"}},
+		{"all", 0, cache.PrunePolicy{All: true}, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir, days := t.TempDir(), time.Duration(0)
+			c := openDir(t, dir, cache.WithClock(func() time.Time { return time.Now().Add(days * 24 * time.Hour) }))
+			aside := filepath.Join(dir, ".ocicache", "quarantine")
+			names := map[string]string{}
+			put := func(name string, seed uint64) {
+				t.Helper()
+				l := makeLayer(seed, 1000)
+				readAll(t, c.Layer(fake(l)).Compressed)
+				overwrite(t, blobPath(dir, l.digest()), []byte("rot"))
+				must(os.Chtimes(blobPath(dir, l.digest()), time.Time{}, time.Now().Add(-365*24*time.Hour)))
+				names["sha256-"+l.digest().Hex] = name
+				if r, err := c.Verify(t.Context(), cache.VerifyOptions{}); err != nil || len(r.Findings) != 1 {
+					t.Fatalf("got %+v, %v", r, err)
+				}
+			}
+			put("two", 2)
+			must(os.MkdirAll(filepath.Join(aside, "index.json-x", "below"), 0o755))
+			days = time.Duration(tt.days)
+			put("one", 1)
+			one := filepath.Join(aside, "sha256-"+makeLayer(1, 1000).digest().Hex)
+			must(os.Chtimes(one, time.Time{}, time.Now().Add(days*24*time.Hour))) // as the clock has it
+			r := prune(t, c, tt.p)
+			var left []string
+			for _, name := range listDir(t, aside) {
+				if names[name] != "" {
+					name = names[name]
+				}
+				left = append(left, name)
+			}
+			slices.Sort(left)
+			removed := 0
+			for _, x := range r.Removals {
+				if strings.Contains(x.Reason, "quarantine/") {
+					removed++
+				}
+			}
+			if wantRemoved := map[string]int{"fresh": 0, "old": 2, "dry": 2, "all": 3}[tt.name]; !slices.Equal(left, tt.want) || removed != wantRemoved {
+				t.Errorf("removed %d, left %v; want %d, %v", removed, left, wantRemoved, tt.want)
+			}
+		})
 	}
 }
 

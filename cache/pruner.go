@@ -142,10 +142,19 @@ func (pr *pruner) remove(ctx context.Context, p PrunePolicy, batch []step) (free
 	return freed, err
 }
 
+// note notes the removal of a blob, and of what was remembered of one.
 func (pr *pruner) note(p PrunePolicy, r Removal) {
 	pr.gone[r.Digest] = true
+	pr.tell(p, r)
+}
+
+func (pr *pruner) tell(p PrunePolicy, r Removal) {
 	pr.report.Removals = append(pr.report.Removals, r)
 	pr.report.Bytes += r.Bytes
+	if !p.DryRun && r.Bytes > 0 {
+		pr.c.count.pruned.Add(1)
+		pr.c.count.prunedBytes.Add(r.Bytes)
+	}
 	if p.Progress != nil {
 		p.Progress(r)
 	}
@@ -215,54 +224,6 @@ func (pr *pruner) forget(ctx context.Context, p PrunePolicy, f *filter.Filter, a
 		}
 		if err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-// pruneGrace is how old a blob must be that nothing lists: another tool may be
-// about to list it.
-const pruneGrace = time.Hour
-
-// debris removes what nothing lists or reaches.
-func (pr *pruner) debris(ctx context.Context, p PrunePolicy) error {
-	c := pr.c
-	if !p.DryRun {
-		c.layout.Sweep()
-	}
-	blobs, _, err := c.layout.Blobs()
-	if err != nil {
-		return err
-	}
-	reached, err := c.reached()
-	if err != nil {
-		return err
-	}
-	for _, h := range blobs {
-		if _, listed := c.catalog.get(h); listed || reached[h.String()] || pr.gone[h] || ctx.Err() != nil {
-			continue
-		}
-		size, modTime, err := c.layout.StatBlob(h)
-		if err != nil || c.o.clock().Sub(time.Unix(0, modTime)) < pruneGrace {
-			continue
-		}
-		r := Removal{Digest: h, Bytes: size, Reason: "nothing lists it", Forgotten: true}
-		err = c.layout.Update(ctx, func(tx *layout.Tx) error {
-			_, now, err := c.layout.StatBlob(h)
-			if _, listed := c.catalog.get(h); listed || err != nil || now != modTime {
-				return errNotPruned
-			}
-			if p.DryRun {
-				return nil
-			}
-			return tx.Trash(h)
-		})
-		switch {
-		case errors.Is(err, errNotPruned):
-		case err != nil:
-			return err
-		default:
-			pr.note(p, r)
 		}
 	}
 	return nil

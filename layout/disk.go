@@ -126,6 +126,14 @@ func (d *folder) remove(name string) error {
 	return d.root.Remove(name)
 }
 
+// removeAll removes a directory with all that is in it, too.
+func (d *folder) removeAll(name string) error {
+	if err := d.before("remove", name); err != nil {
+		return err
+	}
+	return d.root.RemoveAll(name)
+}
+
 func (d *folder) setModTime(name string, to time.Time) error {
 	if err := d.before("chtimes", name); err != nil {
 		return err

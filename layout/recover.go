@@ -19,6 +19,7 @@ func (l *Layout) SetIndexAside() (path string, err error) {
 		if err := l.root.rename(ocispec.ImageIndexFile, name); err != nil {
 			return fmt.Errorf("set %s aside: %w", l.path(ocispec.ImageIndexFile), err)
 		}
+		l.stamp(name)
 		path = l.path(name)
 		return nil
 	})

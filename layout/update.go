@@ -122,16 +122,6 @@ func (tx *Tx) empty() {
 	tx.trashed = nil
 }
 
-// Quarantine takes a blob out of the layout and keeps its bytes aside, one
-// file for each digest.
-func (tx *Tx) Quarantine(h v1.Hash) error {
-	name := quarantineDir + "/" + h.Algorithm + "-" + h.Hex
-	if fi, err := tx.l.root.lstat(name); err == nil && fi.IsDir() {
-		name += "-" + random() // a directory was put aside before, and stays
-	}
-	return tx.moveAway(h, name)
-}
-
 func (tx *Tx) moveAway(h v1.Hash, name string) error {
 	if !tx.l.Valid(h) {
 		return nil
