@@ -73,7 +73,7 @@ func TestExamplesRun(t *testing.T) {
 	first := strings.Fields(ok(t, "ls", "-q", "present"))[0]
 	everyCommand(cli.Root(), func(of *cobra.Command) {
 		switch of.Name() {
-		case "ocicache", "pull", "rm", "prune", "unpin", "verify":
+		case "ocicache", "pull", "adopt", "rm", "prune", "unpin", "verify":
 			return
 		}
 		for line := range strings.Lines(of.Example) {
