@@ -26,8 +26,8 @@ type buildOptions struct {
 	maxAge    time.Duration
 }
 
-// Shareable marks the key as one that may be published. Without it, it stays
-// in this directory.
+// Shareable marks the key as one that may be published, also if it is there
+// already. Without it, it stays in this directory.
 func Shareable() BuildOption { return func(o *buildOptions) { o.shareable = true } }
 
 // MaxAge has a key that was recorded longer ago count as none: the layer is
@@ -82,6 +82,10 @@ func (c *Cache) built(key string, build func(context.Context) (v1.Layer, error),
 		if k, e, ok = c.freshKey(key, o); !ok {
 			return nil
 		}
+	}
+	if o.shareable && !k.Shareable {
+		k.Shareable = true
+		c.remember(key, k, e)
 	}
 	c.count.hits.Add(1)
 	c.uses.note(k.Digest, c.now(), c.journalUsesLater)
@@ -144,7 +148,7 @@ func (c *Cache) build(ctx context.Context, key string, build func(context.Contex
 		}
 		return known, nil
 	}
-	c.remember(key, e, o)
+	c.remember(key, index.BuildKey{Digest: e.Digest, Shareable: o.shareable, Created: c.now()}, e)
 	return c.rebuildable(e, build), nil
 }
 
@@ -223,12 +227,12 @@ func (c *Cache) describe(l v1.Layer) (index.Entry, error) {
 
 // remember records what a key stands for. If it cannot, the next one builds
 // again.
-func (c *Cache) remember(key string, e index.Entry, o buildOptions) {
-	if !c.layout.Valid(e.Digest) {
+func (c *Cache) remember(key string, k index.BuildKey, e index.Entry) {
+	if c.o.readOnly || !c.layout.Valid(e.Digest) {
 		return
 	}
 	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
-		records := [][]byte{index.KeyRecord(key, index.BuildKey{Digest: e.Digest, Shareable: o.shareable, Created: c.now()})}
+		records := [][]byte{index.KeyRecord(key, k)}
 		if _, ok := c.catalog.get(e.Digest); !ok { // it was pruned already
 			e.ModTime, e.Unsynced = 0, ""
 			records = append([][]byte{index.PutRecord(e)}, records...)

@@ -301,3 +301,25 @@ func TestBuildMaxAge(t *testing.T) {
 		t.Errorf("Stats count %d builds, want 2", got)
 	}
 }
+
+// A key that is there becomes shareable when somebody says so, and no younger.
+func TestBuildShareable(t *testing.T) {
+	at := newClock()
+	c := open(t, cache.WithClock(at.now))
+	b := &builder{make: func() (v1.Layer, error) { return fake(makeLayer(1, 1000)), nil }}
+	created := at.now()
+	for _, tt := range []struct {
+		opts []cache.BuildOption
+		want bool
+	}{{nil, false}, {[]cache.BuildOption{cache.Shareable()}, true}, {nil, true}} {
+		mustBuild(t, c, "key", b, tt.opts...)
+		at.set(100)
+		keys, err := c.Keys()
+		if err != nil || len(keys) != 1 || keys[0].Shareable != tt.want || !keys[0].Created.Equal(created) {
+			t.Errorf("got %+v, %v; want shareable %v", keys, err, tt.want)
+		}
+	}
+	if b.n.Load() != 1 {
+		t.Errorf("built %d times", b.n.Load())
+	}
+}
