@@ -3,7 +3,8 @@
 //
 //	go run ./examples/metrics [IMAGE]
 //
-// Without an argument it makes an image itself.
+// Without an argument it makes an image itself. For Prometheus there are the
+// collectors in metrics/.
 package main
 
 import (
