@@ -88,7 +88,7 @@ func (c *Cache) built(key string, build func(context.Context) (v1.Layer, error),
 		c.remember(key, k, e)
 	}
 	c.count.hits.Add(1)
-	c.uses.note(k.Digest, c.now(), c.journalUsesLater)
+	c.uses.note(k.Digest, c.now())
 	return c.rebuildable(e, build)
 }
 

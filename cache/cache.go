@@ -85,6 +85,7 @@ func Open(dir string, opts ...Option) (*Cache, error) {
 		decompressSlots: fill.NewSlots(o.maxDecompress),
 		compacting:      make(chan struct{}, 1),
 		pruning:         make(chan struct{}, 1),
+		uses:            uses{m: map[v1.Hash]*blobUse{}},
 	}
 	if err := c.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("cache: open %s: %w", dir, err), l.Close())
@@ -95,6 +96,7 @@ func Open(dir string, opts ...Option) (*Cache, error) {
 	if network := l.Network(); network != "" {
 		o.log.Warn("the file system may be one of the network, whose locks may not hold", "dir", dir, "type", network)
 	}
+	c.uses.journal = c.journalUsesLater
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
 	c.syncer = startSyncer(l, o.sync, c.recordUnsynced)
 	return c, nil

@@ -3,6 +3,8 @@ package cache
 import (
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/ocicache/ocicache/layout"
 )
 
@@ -11,3 +13,9 @@ func WithHook(f layout.Hook) Option { return func(o *options) { o.hook = f } }
 
 // WithClock has f tell the time.
 func WithClock(f func() time.Time) Option { return func(o *options) { o.clock = f } }
+
+// RecordUse does for a use what a hit does beside opening and closing the blob.
+func RecordUse(c *Cache, h v1.Hash) { c.newHit(h, nil, nil).done() }
+
+// JournalUses does now what is done a minute after a use.
+func JournalUses(c *Cache) { c.journalUsesLater() }

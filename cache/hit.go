@@ -21,30 +21,29 @@ import (
 // be called while another goroutine reads.
 type hit struct {
 	c     *Cache
-	of    *opened
 	blob  *layout.Blob
 	off   int64
 	again func() (io.ReadCloser, error) // nil: there is no origin, or Seek was called
+
+	use     *blobUse
+	dropped runtime.Cleanup // ends the use, unless Close does
 
 	mu     sync.Mutex
 	closed bool          // guarded by mu
 	own    io.ReadCloser // guarded by mu: the origin, once the blob failed
 }
 
-// opened counts as a use of a blob that is open, until it is closed once.
-type opened struct {
-	c    *Cache
-	h    v1.Hash
-	once sync.Once
+func (c *Cache) newHit(h v1.Hash, b *layout.Blob, again func() (io.ReadCloser, error)) *hit {
+	hit := &hit{c: c, blob: b, again: again, use: c.uses.begin(h, c.now())}
+	hit.dropped = runtime.AddCleanup(hit, c.uses.done, hit.use)
+	return hit
 }
 
-func (o *opened) done() { o.once.Do(func() { o.c.uses.done(o.h) }) }
-
-func (c *Cache) newHit(h v1.Hash, b *layout.Blob, again func() (io.ReadCloser, error)) *hit {
-	c.uses.begin(h, c.now(), c.journalUsesLater)
-	hit := &hit{c: c, blob: b, again: again, of: &opened{c: c, h: h}}
-	runtime.AddCleanup(hit, (*opened).done, hit.of) // a reader may be dropped
-	return hit
+// done ends the use. It is called once.
+func (h *hit) done() {
+	h.dropped.Stop()
+	runtime.KeepAlive(h) // else dropped may be under way
+	h.c.uses.done(h.use)
 }
 
 // Read implements io.Reader.
@@ -186,7 +185,7 @@ func (h *hit) Close() error {
 	if already {
 		return nil
 	}
-	h.of.done()
+	h.done()
 	_ = h.blob.Close() // it was only read
 	if own != nil {
 		return own.Close()

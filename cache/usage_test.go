@@ -2,9 +2,12 @@ package cache_test
 
 import (
 	"errors"
+	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -65,6 +68,52 @@ func TestDiskUsage(t *testing.T) {
 	must(c.Close())
 	check("another process", other, false)
 	check("reopened", openDir(t, dir), false)
+}
+
+// A blob is in use until each of its readers was closed, however often, or
+// dropped.
+func TestInUse(t *testing.T) {
+	c := open(t)
+	l := makeLayer(1, 10_000)
+	readAll(t, c.Layer(fake(l)).Compressed)
+	inUse := func() bool { return len(usages(t, c, "inuse")) == 1 }
+	var readers []io.ReadCloser
+	for range 2 {
+		rc, err := mustGet(t, c, l.digest()).Compressed()
+		must(err)
+		readers = append(readers, rc)
+	}
+	for range 3 {
+		must(readers[0].Close())
+	}
+	if !inUse() {
+		t.Error("one of two readers was closed three times: not in use any more")
+	}
+	for range 2 {
+		cache.JournalUses(c)
+		if us := usages(t, c, "inuse"); len(us) != 1 || us[0].UseCount != 2 {
+			t.Errorf("journaled: got %+v, want one in use, used twice", us)
+		}
+	}
+	must(readers[1].Close())
+	if inUse() {
+		t.Error("all readers were closed: still in use")
+	}
+	readers = nil
+	drop(t, mustGet(t, c, l.digest()), v1.Layer.Compressed)
+	for i := 0; inUse(); i++ {
+		if i == 400 {
+			t.Fatal("the reader was dropped: still in use")
+		}
+		runtime.GC()
+		time.Sleep(5 * time.Millisecond)
+	}
+	rc, err := mustGet(t, c, l.digest()).Compressed()
+	must(err)
+	defer rc.Close()
+	if !inUse() { // those that are gone count once
+		t.Error("a new reader: not in use")
+	}
 }
 
 // Uses of several processes add up.

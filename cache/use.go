@@ -16,72 +16,84 @@ const useInterval = time.Minute
 // uses are the reads of blobs that were not journaled yet, and the blobs that
 // are open.
 type uses struct {
+	journal func() // called a while after the first use since the last journaling
+
 	mu    sync.Mutex
-	fresh map[v1.Hash]index.Use // guarded by mu: the time of the last, and how many more there were
-	open  map[v1.Hash]int       // guarded by mu
-	timer *time.Timer           // guarded by mu; nil while there is nothing to journal, and after the end
-	ended bool                  // guarded by mu
+	m     map[v1.Hash]*blobUse // guarded by mu, and what it points to
+	timer *time.Timer          // guarded by mu; nil while there is nothing to journal, and after the end
+	ended bool                 // guarded by mu
 }
 
-// begin notes that a blob was opened. The first use after the last journaling
-// has journal called after a while.
-func (u *uses) begin(h v1.Hash, now int64, journal func()) {
+// A blobUse is how one blob is used. Its readers hold it, so that ending costs
+// them no lookup.
+type blobUse struct {
+	fresh index.Use // the time of the last, and how many more there were
+	open  int
+}
+
+// begin notes that a blob was opened. The reader calls done once.
+func (u *uses) begin(h v1.Hash, now int64) *blobUse {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.open == nil {
-		u.open = map[v1.Hash]int{}
-	}
-	u.open[h]++
-	u.count(h, now, journal)
+	use := u.count(h, now)
+	use.open++
+	return use
 }
 
 // note notes a use that opens nothing.
-func (u *uses) note(h v1.Hash, now int64, journal func()) {
+func (u *uses) note(h v1.Hash, now int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.count(h, now, journal)
+	u.count(h, now)
 }
 
 // count counts a use. mu is held.
-func (u *uses) count(h v1.Hash, now int64, journal func()) {
-	if u.fresh == nil {
-		u.fresh = map[v1.Hash]index.Use{}
+func (u *uses) count(h v1.Hash, now int64) *blobUse {
+	use, ok := u.m[h]
+	if !ok {
+		use = &blobUse{}
+		u.m[h] = use
 	}
-	use := u.fresh[h]
-	u.fresh[h] = index.Use{Last: now, Count: use.Count + 1}
+	use.fresh = index.Use{Last: now, Count: use.fresh.Count + 1}
 	if u.timer == nil && !u.ended {
-		u.timer = time.AfterFunc(useInterval, journal)
+		u.timer = time.AfterFunc(useInterval, u.journal)
 	}
+	return use
 }
 
 // done notes that a blob was closed.
-func (u *uses) done(h v1.Hash) {
+func (u *uses) done(use *blobUse) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.open[h]--; u.open[h] <= 0 {
-		delete(u.open, h)
+	use.open--
+}
+
+// of returns what this process alone knows of a blob.
+func (u *uses) of(h v1.Hash) blobUse {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if use, ok := u.m[h]; ok {
+		return *use
 	}
+	return blobUse{}
 }
 
-func (u *uses) isOpen(h v1.Hash) bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.open[h] > 0
-}
+func (u *uses) isOpen(h v1.Hash) bool { return u.of(h).open > 0 }
 
-// of returns what is not journaled of a blob.
-func (u *uses) of(h v1.Hash) index.Use {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return u.fresh[h]
-}
-
-// take returns what is to be journaled.
+// take returns what is to be journaled, and keeps what is open.
 func (u *uses) take() map[v1.Hash]index.Use {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	fresh := u.fresh
-	u.fresh = map[v1.Hash]index.Use{}
+	fresh := map[v1.Hash]index.Use{}
+	for h, use := range u.m {
+		if use.fresh.Count > 0 {
+			fresh[h] = use.fresh
+			use.fresh = index.Use{}
+		}
+		if use.open == 0 {
+			delete(u.m, h)
+		}
+	}
 	if u.timer != nil {
 		u.timer.Stop()
 		u.timer = nil
@@ -141,6 +153,6 @@ func (c *Cache) journalUsesLater() {
 
 // use returns how a blob was used, as far as this process knows.
 func (c *Cache) use(h v1.Hash) index.Use {
-	u, fresh := c.catalog.use(h), c.uses.of(h)
+	u, fresh := c.catalog.use(h), c.uses.of(h).fresh
 	return index.Use{Last: max(u.Last, fresh.Last), Count: u.Count + fresh.Count}
 }
