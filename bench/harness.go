@@ -18,6 +18,7 @@ import (
 type config struct {
 	runs   int
 	size   int64 // of the big layer's tar, in bytes
+	binary int64 // size of the program that Build skips, likewise
 	few    int   // entries of a small cache, for Put
 	many   int   // entries of a large one
 	puts   int   // a turn
@@ -28,12 +29,12 @@ type config struct {
 }
 
 func defaults() config {
-	return config{runs: 5, size: 245 << 20, few: 100, many: 100_000, puts: 300, small: 3000, procs: 8, rounds: 3, each: 20}
+	return config{runs: 5, size: 245 << 20, binary: 60 << 20, few: 100, many: 100_000, puts: 300, small: 3000, procs: 8, rounds: 3, each: 20}
 }
 
 // tiny is for tests.
 func tiny() config {
-	return config{runs: 1, size: 8 << 20, few: 10, many: 1000, puts: 20, small: 50, procs: 3, rounds: 2, each: 5}
+	return config{runs: 1, size: 8 << 20, binary: 1 << 20, few: 10, many: 1000, puts: 20, small: 50, procs: 3, rounds: 2, each: 5}
 }
 
 // A group is measurements that share what they need. Its trials take turns.
