@@ -99,7 +99,7 @@ func TestInUse(t *testing.T) {
 	if inUse() {
 		t.Error("all readers were closed: still in use")
 	}
-	readers = nil
+	clear(readers)
 	drop(t, mustGet(t, c, l.digest()), v1.Layer.Compressed)
 	for i := 0; inUse(); i++ {
 		if i == 400 {
