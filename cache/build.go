@@ -87,7 +87,9 @@ func (c *Cache) built(key string, build func(context.Context) (v1.Layer, error),
 		k.Shareable = true
 		c.remember(key, k, e)
 	}
-	c.count.hits.Add(1)
+	if !c.o.verifyBuilds {
+		c.count.buildHits.Add(1)
+	}
 	c.uses.note(k.Digest, c.now())
 	return c.rebuildable(e, build)
 }

@@ -42,7 +42,7 @@ func TestBuildHitMany(t *testing.T) {
 		}
 	}
 	armed.Store(false)
-	if s := c.Stats(); s.Hits != int64(len(want)) {
+	if s := c.Stats(); s.BuildHits != int64(len(want)) || s.Hits != 0 {
 		t.Errorf("got %d hits, want %d", s.Hits, len(want))
 	}
 }

@@ -83,7 +83,7 @@ func (l *layer) filling(h v1.Hash) config {
 	cfg.Size = l.size()
 	cfg.Limit = l.c.allow
 	cfg.Open = l.c.opening(l.inner.Compressed)
-	cfg.Check = expect{digest: h, size: l.size()}.checkSum
+	cfg.Check = l.c.checking(expect{digest: h, size: l.size()})
 	return cfg
 }
 
@@ -94,7 +94,7 @@ func (l *layer) fillingTar(diffID v1.Hash) config {
 	})
 	cfg.Limit = l.c.allow
 	cfg.Open = l.c.opening(l.inner.Uncompressed)
-	cfg.Check = expect{digest: diffID, size: -1}.checkSum
+	cfg.Check = l.c.checking(expect{digest: diffID, size: -1})
 	return cfg
 }
 
@@ -204,6 +204,17 @@ func (c *Cache) opening(open func() (io.ReadCloser, error)) func(context.Context
 			return nil, err
 		}
 		return c.counted(rc), nil
+	}
+}
+
+// checking checks what an origin gave, and counts what is wrong.
+func (c *Cache) checking(e expect) func(sum []byte, n int64) error {
+	return func(sum []byte, n int64) error {
+		err := e.checkSum(sum, n)
+		if err != nil {
+			c.count.mismatches.Add(1)
+		}
+		return err
 	}
 }
 

@@ -10,12 +10,14 @@ type Stats struct {
 	Fills          int64 // origins that were read into the cache
 	Decompressions int64 // of cached or arriving blobs
 	Compressions   int64 // of cached tars
+	BuildHits      int64 // layers that [Cache.Build] knew
 	Builds         int64 // functions that [Cache.Build] ran, also again for bytes that were gone
 
 	BytesRead    int64 // from origins
 	BytesWritten int64 // to the cache
 	BytesSaved   int64 // read from the cache in place of an origin
 
+	Mismatches  int64 // origins that gave other bytes than they should
 	Fallbacks   int64 // readers that went on from their own origin
 	Pruned      int64 // blobs that were pruned
 	PrunedBytes int64 // of these
@@ -26,7 +28,8 @@ type Stats struct {
 type counters struct {
 	hits, misses                        atomic.Int64
 	fills, decompressions, compressions atomic.Int64
-	builds, pruned, prunedBytes         atomic.Int64
+	buildHits, builds, mismatches       atomic.Int64
+	pruned, prunedBytes                 atomic.Int64
 	bytesRead, bytesWritten, bytesSaved atomic.Int64
 	fallbacks, repairs, writeFaults     atomic.Int64
 }
@@ -40,10 +43,12 @@ func (c *Cache) Stats() Stats {
 		Fills:          n.fills.Load(),
 		Decompressions: n.decompressions.Load(),
 		Compressions:   n.compressions.Load(),
+		BuildHits:      n.buildHits.Load(),
 		Builds:         n.builds.Load(),
 		BytesRead:      n.bytesRead.Load(),
 		BytesWritten:   n.bytesWritten.Load(),
 		BytesSaved:     n.bytesSaved.Load(),
+		Mismatches:     n.mismatches.Load(),
 		Fallbacks:      n.fallbacks.Load(),
 		Pruned:         n.pruned.Load(),
 		PrunedBytes:    n.prunedBytes.Load(),

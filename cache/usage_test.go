@@ -2,10 +2,12 @@ package cache_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -200,4 +202,39 @@ func TestDiskUsageFilters(t *testing.T) {
 	if _, err := c.DiskUsage(t.Context()); !errors.Is(err, cache.ErrClosed) {
 		t.Errorf("closed: got %v", err)
 	}
+}
+
+// Uses that cannot be journaled are not lost: another time they can.
+func TestUsesFault(t *testing.T) {
+	dir := t.TempDir()
+	var failing atomic.Pointer[string]
+	c := openDir(t, dir, cache.WithHook(func(op, name string) error {
+		if what := failing.Load(); what != nil && *what == op+" "+name {
+			return errors.New("injected")
+		}
+		return nil
+	}))
+	l := makeLayer(1, 10_000)
+	for range 3 {
+		readAll(t, c.Layer(fake(l)).Compressed)
+	}
+	want := func(c *cache.Cache, n int64) {
+		t.Helper()
+		if us := usages(t, c, "usecount=="+fmt.Sprint(n)); len(us) != 1 {
+			t.Errorf("got %+v, want one used %d times", usages(t, c), n)
+		}
+	}
+	want(c, 2)
+	for i, what := range []string{"write .ocicache/journal", "stat .ocicache/journal"} {
+		failing.Store(&what)
+		cache.JournalUses(c)
+		failing.Store(nil)
+		want(c, 2)
+		if got := c.Stats().WriteFaults; got != int64(i)+1 {
+			t.Errorf("%s: %d write faults", what, got)
+		}
+	}
+	cache.JournalUses(c)
+	want(c, 2)
+	want(openDir(t, dir), 2)
 }

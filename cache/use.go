@@ -54,11 +54,16 @@ func (u *uses) count(h v1.Hash, now int64) *blobUse {
 		use = &blobUse{}
 		u.m[h] = use
 	}
-	use.fresh = index.Use{Last: now, Count: use.fresh.Count + 1}
+	use.fresh = index.Use{Last: max(now, use.fresh.Last), Count: use.fresh.Count + 1}
+	u.startTimer()
+	return use
+}
+
+// startTimer has what is not journaled journaled. mu is held.
+func (u *uses) startTimer() {
 	if u.timer == nil && !u.ended {
 		u.timer = time.AfterFunc(useInterval, u.journal)
 	}
-	return use
 }
 
 // done notes that a blob was closed.
@@ -80,25 +85,56 @@ func (u *uses) of(h v1.Hash) blobUse {
 
 func (u *uses) isOpen(h v1.Hash) bool { return u.of(h).open > 0 }
 
-// take returns what is to be journaled, and keeps what is open.
-func (u *uses) take() map[v1.Hash]index.Use {
+// stopTimer reports whether there is anything to journal, which is being done
+// now.
+func (u *uses) stopTimer() bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	fresh := map[v1.Hash]index.Use{}
-	for h, use := range u.m {
-		if use.fresh.Count > 0 {
-			fresh[h] = use.fresh
-			use.fresh = index.Use{}
-		}
-		if use.open == 0 {
-			delete(u.m, h)
-		}
-	}
 	if u.timer != nil {
 		u.timer.Stop()
 		u.timer = nil
 	}
+	for _, use := range u.m {
+		if use.fresh.Count > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// take returns what is to be journaled, of n blobs at most, and keeps what is
+// open.
+func (u *uses) take(n int) map[v1.Hash]index.Use {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	fresh := map[v1.Hash]index.Use{}
+	for h, use := range u.m {
+		if use.fresh.Count > 0 && len(fresh) < n {
+			fresh[h] = use.fresh
+			use.fresh = index.Use{}
+		}
+		if use.open == 0 && use.fresh.Count == 0 {
+			delete(u.m, h)
+		}
+	}
 	return fresh
+}
+
+// putBack takes back what could not be journaled, for another time.
+func (u *uses) putBack(fresh map[v1.Hash]index.Use) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for h, was := range fresh {
+		use := u.count(h, was.Last)
+		use.fresh.Count += was.Count - 1
+	}
+}
+
+// tryAgain has what is left journaled later.
+func (u *uses) tryAgain() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.startTimer()
 }
 
 // end stops the journaling of later uses.
@@ -113,32 +149,37 @@ func (u *uses) end() {
 }
 
 // journalUses adds the uses that this process gathered to those that all
-// have journaled.
+// have journaled. Both happen under the writers' lock, so who prunes sees each
+// use in the one place or the other.
 func (c *Cache) journalUses() {
-	fresh := c.uses.take()
-	if len(fresh) == 0 || c.o.readOnly {
+	if !c.uses.stopTimer() || c.o.readOnly {
 		return
 	}
 	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
-		record := map[v1.Hash]index.Use{}
-		for h, u := range fresh {
-			before := c.catalog.use(h)
-			record[h] = index.Use{Last: max(before.Last, u.Last), Count: before.Count + u.Count}
-			if len(record) == index.MaxUses {
-				if err := tx.Append(index.UseRecord(record)); err != nil {
-					return err
-				}
-				clear(record)
+		for {
+			fresh := c.uses.take(index.MaxUses)
+			if len(fresh) == 0 {
+				return nil
+			}
+			if err := tx.Append(c.useRecord(fresh)); err != nil {
+				c.uses.putBack(fresh)
+				return err
 			}
 		}
-		if len(record) == 0 {
-			return nil
-		}
-		return tx.Append(index.UseRecord(record))
 	})
 	if err != nil {
+		c.uses.tryAgain()
 		c.fault(err)
 	}
+}
+
+func (c *Cache) useRecord(fresh map[v1.Hash]index.Use) []byte {
+	all := map[v1.Hash]index.Use{}
+	for h, u := range fresh {
+		before := c.catalog.use(h)
+		all[h] = index.Use{Last: max(before.Last, u.Last), Count: before.Count + u.Count}
+	}
+	return index.UseRecord(all)
 }
 
 // journalUsesLater is journalUses for the timer.
