@@ -32,22 +32,19 @@ tar. Nothing is fetched, and no tar is kept that was not there before.`,
 			case isTerminal(a.stdout):
 				return usagef(cmd, "a layer is nothing for a terminal: redirect it, or pipe it into tar t")
 			}
-			return a.with(func(c *cache.Cache) error { return a.cat(cmd.Context(), c, args[0], uncompressed) }, cache.WithoutTar())
+			return a.with(func(c *cache.Cache) error { return a.cat(cmd.Context(), c, args, uncompressed) }, cache.WithoutTar())
 		},
 	}
 	cmd.Flags().BoolVar(&uncompressed, "uncompressed", false, "write the tar, also of a digest")
 	return cmd
 }
 
-func (a *app) cat(ctx context.Context, c *cache.Cache, arg string, uncompressed bool) error {
-	usages, err := c.DiskUsage(ctx)
+func (a *app) cat(ctx context.Context, c *cache.Cache, args []string, uncompressed bool) error {
+	hs, usages, err := resolveAll(ctx, c, args)
 	if err != nil {
 		return err
 	}
-	h, err := resolve(usages, arg)
-	if err != nil {
-		return err
-	}
+	h := hs[0]
 	form := v1.Layer.Uncompressed
 	for _, u := range usages {
 		if u.Digest == h && u.Form != cache.FormUncompressed && !uncompressed {

@@ -46,22 +46,19 @@ Listing its files reads the layer, and keeps no tar that was not there before.`,
 			if err := parseHash(cmd, args[0]); err != nil {
 				return err
 			}
-			return a.with(func(c *cache.Cache) error { return a.inspect(cmd.Context(), c, args[0], files) }, cache.WithoutTar())
+			return a.with(func(c *cache.Cache) error { return a.inspect(cmd.Context(), c, args, files) }, cache.WithoutTar())
 		},
 	}
 	cmd.Flags().BoolVar(&files, "files", false, "list the files in the layer too")
 	return cmd
 }
 
-func (a *app) inspect(ctx context.Context, c *cache.Cache, arg string, files bool) error {
-	usages, err := c.DiskUsage(ctx)
+func (a *app) inspect(ctx context.Context, c *cache.Cache, args []string, files bool) error {
+	hs, usages, err := resolveAll(ctx, c, args)
 	if err != nil {
 		return err
 	}
-	h, err := resolve(usages, arg)
-	if err != nil {
-		return err
-	}
+	h := hs[0]
 	diffID, blobs := formsOf(usages, h)
 	v := inspectJSON{Hash: h.String(), DiffID: full(diffID), Blobs: usagesOf(blobs)}
 	if files {

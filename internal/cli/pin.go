@@ -40,7 +40,7 @@ name. An earlier pin of that name is replaced.`,
 				return err
 			}
 			return a.with(func(c *cache.Cache) error {
-				hs, err := resolveAll(cmd.Context(), c, args[1:])
+				hs, _, err := resolveAll(cmd.Context(), c, args[1:])
 				if err != nil {
 					return err
 				}

@@ -66,21 +66,21 @@ func resolve(usages []cache.Usage, arg string) (v1.Hash, error) {
 	return v1.Hash{}, fmt.Errorf("%s is the beginning of %d hashes: give more of it: %s", arg, len(names), strings.Join(names, ", "))
 }
 
-// resolveAll resolves several hashes, or none.
-func resolveAll(ctx context.Context, c *cache.Cache, args []string) ([]v1.Hash, error) {
+// resolveAll resolves hashes, and returns what the cache knows as well.
+func resolveAll(ctx context.Context, c *cache.Cache, args []string) ([]v1.Hash, []cache.Usage, error) {
 	usages, err := c.DiskUsage(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var hs []v1.Hash
 	for _, arg := range args {
 		h, err := resolve(usages, arg)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		hs = append(hs, h)
 	}
-	return hs, nil
+	return hs, usages, nil
 }
 
 // gone says what to do about a hash that is known, and whose bytes are not

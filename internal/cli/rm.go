@@ -30,7 +30,7 @@ there, only what is known of it goes. Use prune to remove by rules.`,
 				return err
 			}
 			return a.with(func(c *cache.Cache) error {
-				hs, err := resolveAll(cmd.Context(), c, args)
+				hs, _, err := resolveAll(cmd.Context(), c, args)
 				if err != nil {
 					return err
 				}
