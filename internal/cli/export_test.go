@@ -22,6 +22,9 @@ var (
 	Hint = hint
 )
 
+// CompressionOf is what stats says of compression.
+var CompressionOf = compressionOf
+
 // ShowProgress shows progress as on a terminal, or as elsewhere after a while.
 func ShowProgress(w io.Writer, terminal bool, now cache.Progress) {
 	p := &progress{w: w, terminal: terminal, verb: "pulled", thing: "layer"}
@@ -36,6 +39,11 @@ func LogProgress(w io.Writer, now cache.Progress, warning string) {
 	p := &progress{w: w, terminal: true}
 	p.show(now)
 	p.logger().Warn(warning)
+}
+
+// Graph draws what du --graph does.
+func Graph(usages []cache.Usage, now time.Time, width int) string {
+	return new(app).graph(sum(usages, now), width)
 }
 
 // ParseSize and ParseDuration read flags.

@@ -61,7 +61,8 @@ func (a *app) root() *cobra.Command {
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print only results that were asked for, and errors")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(cmd, "%w", err) })
 	root.AddCommand(
-		a.pullCommand(), a.adoptCommand(), a.lsCommand(), a.duCommand(), a.inspectCommand(), a.catCommand(),
+		a.pullCommand(), a.adoptCommand(), a.lsCommand(), a.duCommand(), a.statsCommand(),
+		a.inspectCommand(), a.catCommand(),
 		a.rmCommand(), a.pruneCommand(), a.verifyCommand(),
 		a.pinCommand(), a.unpinCommand(), a.pinsCommand(), a.keysCommand(), a.versionCommand(),
 	)

@@ -65,6 +65,8 @@ func TestBadInput(t *testing.T) {
 		{"pins all", 2, "too many arguments"},
 		{"keys ls all", 2, "too many arguments"},
 		{"keys rm", 2, "want ocicache keys rm KEY..."},
+		{"stats now", 2, "too many arguments"},
+		{"du --graph size>>1", 2, "column 6"},
 		{"keys rm none", 1, "ocicache keys ls lists them"},
 	} {
 		checkError(t, append(strings.Fields(tt.args), "--dir", f.dir), tt.code, tt.want)
@@ -101,7 +103,7 @@ func TestBadDir(t *testing.T) {
 	}
 	for _, args := range []string{
 		"ls", "du", "inspect abcdef", "cat abcdef", "rm abcdef", "prune", "verify", "verify --repair",
-		"pin x abcdef", "unpin x", "pins", "keys ls", "keys rm x",
+		"pin x abcdef", "unpin x", "pins", "keys ls", "keys rm x", "stats", "du --graph",
 	} {
 		args := strings.Fields(args)
 		checkError(t, append(args, "--dir", filepath.Join(tmp, "none")), 1, "make this one with ocicache pull")
@@ -131,6 +133,7 @@ func TestReadOnlyDir(t *testing.T) {
 		if mode == 0o500 {
 			ok(t, "ls", "--dir", f.dir)
 			ok(t, "du", "--dir", f.dir)
+			ok(t, "stats", "--dir", f.dir)
 			ok(t, "cat", "--dir", f.dir, f.digests[0])
 			ok(t, "verify", "--dir", f.dir)
 			if anywhere {
