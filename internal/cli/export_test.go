@@ -41,6 +41,15 @@ func LogProgress(w io.Writer, now cache.Progress, warning string) {
 	p.logger().Warn(warning)
 }
 
+// ShowRemovals shows removals as on a terminal, or as elsewhere after a while.
+func ShowRemovals(w io.Writer, terminal bool, removals ...cache.Removal) {
+	p := &progress{w: w, terminal: terminal, verb: "removed", thing: "blob"}
+	for _, r := range removals {
+		new(removed).show(p, r)
+	}
+	p.end()
+}
+
 // Graph draws what du --graph does.
 func Graph(usages []cache.Usage, now time.Time, width int) string {
 	return new(app).graph(sum(usages, now), width)

@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -70,10 +71,11 @@ func TestExamples(t *testing.T) {
 func TestExamplesRun(t *testing.T) {
 	f := newFixture(t)
 	t.Setenv("OCICACHE_DIR", f.dir)
+	t.Chdir(t.TempDir())
 	first := strings.Fields(ok(t, "ls", "-q", "present"))[0]
 	everyCommand(cli.Root(), func(of *cobra.Command) {
-		switch of.Name() {
-		case "ocicache", "pull", "adopt", "rm", "prune", "unpin", "verify":
+		switch of.CommandPath() {
+		case "ocicache", "ocicache pull", "ocicache adopt", "ocicache rm", "ocicache prune", "ocicache unpin", "ocicache verify":
 			return
 		}
 		for line := range strings.Lines(of.Example) {
@@ -86,6 +88,32 @@ func TestExamplesRun(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The policies in the help of prune are right, and its examples run.
+func TestPruneExamples(t *testing.T) {
+	f := newFixture(t)
+	t.Setenv("OCICACHE_DIR", f.dir)
+	t.Chdir(t.TempDir())
+	of, _, err := cli.Root().Find([]string{"prune"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	policies := regexp.MustCompile(`(?s)\n  (\[\{.*\}\])\n`).FindStringSubmatch(of.Long)
+	if policies == nil {
+		t.Fatalf("no policies in\n%s", of.Long)
+	}
+	if err := os.WriteFile("policies.json", []byte(policies[1]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(of.Example) {
+		for _, words := range commandsOf(strings.TrimSpace(line)) {
+			ok(t, words...)
+		}
+	}
+	if got := ok(t, "ls", "-q"); got != "" {
+		t.Errorf("--all left %q", got)
+	}
 }
 
 // Help is on standard output, fits a terminal, and names the exit codes.

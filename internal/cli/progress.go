@@ -36,16 +36,21 @@ func (a *app) progress(verb, thing string) *progress {
 
 // show is what package cache calls.
 func (p *progress) show(now cache.Progress) {
+	p.tell(bar(now.Bytes, now.BytesTotal, 30)+" ", p.line(now))
+}
+
+// tell shows a line, on a terminal after a bar.
+func (p *progress) tell(bar, line string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.w == nil || p.ended:
 	case p.terminal:
 		p.drawn = true
-		p.write("\r\x1b[K" + bar(now.Bytes, now.BytesTotal, 30) + " " + p.line(now))
+		p.write("\r\x1b[K" + bar + line)
 	case time.Since(p.told) >= plainInterval:
 		p.told = time.Now()
-		p.write(p.line(now) + "\n")
+		p.write(line + "\n")
 	}
 }
 

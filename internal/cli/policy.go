@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/ocicache/ocicache/cache"
+)
+
+// policyFlags returns the flags of a policy, which are its fields in a file.
+func policyFlags(p *cache.PrunePolicy) *pflag.FlagSet {
+	f := pflag.NewFlagSet("", pflag.ContinueOnError)
+	f.BoolVar(&p.All, "all", false, "remove all that nothing protects, remembered pairs and build keys too")
+	f.StringArrayVar(&p.Filters, "filter", nil, "remove only what this `FILTER` matches (may be repeated)")
+	f.Var((*durationValue)(&p.KeepDuration), "keep-duration", "keep what was used or made so short a time ago")
+	f.Var((*sizeValue)(&p.ReservedBytes), "reserved-bytes", "never remove below so much")
+	f.Var((*sizeValue)(&p.MaxBytes), "max-bytes", "remove down to so much")
+	f.Var((*sizeValue)(&p.MinFreeBytes), "min-free-bytes", "remove until so much is free on the disk")
+	return f
+}
+
+// policiesOf reads a file of policies.
+func policiesOf(file string) ([]cache.PrunePolicy, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var list []map[string]json.RawMessage
+	if err := json.Unmarshal(b, &list); err != nil {
+		return nil, fmt.Errorf("%s: want a JSON list of objects: %w", file, err)
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("%s has no policies: want a JSON list of at least one", file)
+	}
+	var policies []cache.PrunePolicy
+	for i, fields := range list {
+		p, err := policyOf(fields)
+		if err != nil {
+			return nil, fmt.Errorf("%s: policy %d: %w", file, i+1, err)
+		}
+		policies = append(policies, p)
+	}
+	return policies, nil
+}
+
+// policyOf sets flags to what the fields of the same names say.
+func policyOf(fields map[string]json.RawMessage) (p cache.PrunePolicy, err error) {
+	flags := policyFlags(&p)
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if flags.Lookup(name) == nil {
+			return p, fmt.Errorf("no such field: %q: want %s", name, names(flags))
+		}
+		values := []json.RawMessage{fields[name]}
+		if name == "filter" && bytes.HasPrefix(fields[name], []byte("[")) {
+			if err := json.Unmarshal(fields[name], &values); err != nil {
+				return p, err
+			}
+		}
+		for _, v := range values {
+			if err := flags.Set(name, word(v)); err != nil {
+				return p, err
+			}
+		}
+	}
+	return p, nil
+}
+
+// word returns a JSON value as a flag takes it.
+func word(v json.RawMessage) string {
+	var s string
+	if json.Unmarshal(v, &s) != nil || string(v) == "null" {
+		return string(v)
+	}
+	return s
+}
+
+func names(flags *pflag.FlagSet) string {
+	var all []string
+	flags.VisitAll(func(f *pflag.Flag) { all = append(all, f.Name) })
+	return strings.Join(all, ", ")
+}
+
+// changed returns the name of a flag that was given, "" if none was.
+func changed(flags *pflag.FlagSet) (name string) {
+	flags.VisitAll(func(f *pflag.Flag) {
+		if f.Changed {
+			name = f.Name
+		}
+	})
+	return name
+}
