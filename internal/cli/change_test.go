@@ -6,8 +6,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ocicache/ocicache/cache"
+	"github.com/ocicache/ocicache/internal/cli"
 )
 
 func TestRm(t *testing.T) {
@@ -151,6 +153,28 @@ func TestKeys(t *testing.T) {
 	}
 	if got := ok(t, "keys", "ls", "--dir", f.dir, "-o", "json"); got != "[]\n" {
 		t.Errorf("got %q, want []", got)
+	}
+}
+
+func TestKeysOlderThan(t *testing.T) {
+	f := newFixture(t)
+	type report struct{ Forgotten []string }
+	if got := decoded[report](t, "keys", "rm", "--dir", f.dir, "--older-than", "1d"); got.Forgotten == nil || len(got.Forgotten) != 0 {
+		t.Errorf("1d: got %v, want []", got)
+	}
+	if got, want := ok(t, "keys", "rm", "--dir", f.dir, "--older-than", "1d"), "no key is that old\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := decoded[report](t, "keys", "rm", "--dir", f.dir, "the-key", "--older-than", "0"); !slices.Equal(got.Forgotten, []string{"the-key"}) {
+		t.Errorf("0: got %v, want the key once", got)
+	}
+	if got := ok(t, "keys", "ls", "--dir", f.dir, "-o", "json"); got != "[]\n" {
+		t.Errorf("got %q, want []", got)
+	}
+	now := time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC)
+	keys := []cache.Key{{Key: "old", Created: now.Add(-time.Second)}, {Key: "new", Created: now}, {Key: "unknown"}}
+	if got := cli.KeysBefore(keys, now); !slices.Equal(got, []string{"old"}) {
+		t.Errorf("got %v, want what is older", got)
 	}
 }
 

@@ -55,6 +55,9 @@ func Graph(usages []cache.Usage, now time.Time, width int) string {
 	return new(app).graph(sum(usages, now), width)
 }
 
+// KeysBefore returns the keys that keys rm --older-than forgets.
+func KeysBefore(keys []cache.Key, t time.Time) []string { return before(keys, t) }
+
 // ParseSize and ParseDuration read flags.
 func ParseSize(text string) (n int64, err error) { err = (*sizeValue)(&n).Set(text); return n, err }
 

@@ -19,6 +19,11 @@ type keyJSON struct {
 	Created   *time.Time `json:"created,omitempty"`
 }
 
+// keysRmJSON is what keys rm prints.
+type keysRmJSON struct {
+	Forgotten []string `json:"forgotten"` // sorted
+}
+
 func (a *app) keysCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "keys",
@@ -65,29 +70,69 @@ func scope(k cache.Key) string {
 }
 
 func (a *app) keysRmCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "rm KEY...",
-		Short:   "Forget build keys; the layers stay",
-		Example: `  ocicache keys rm go-build-linux`,
-		Args:    atLeast(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+	var olderThan time.Duration
+	cmd := &cobra.Command{
+		Use:   "rm KEY...",
+		Short: "Forget build keys; the layers stay",
+		Long: `Forget build keys, and those that were recorded longer ago than --older-than. The
+layers stay. A key whose age is not known is not old.`,
+		Example: `  ocicache keys rm go-build-linux
+  ocicache keys rm --older-than 30d`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 && !cmd.Flags().Changed("older-than") {
+				return usagef(cmd, "too few arguments: want %s or --older-than DURATION", form(cmd))
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(func(c *cache.Cache) error {
 				keys, err := c.Keys()
 				if err != nil {
 					return err
 				}
-				text := ""
-				for _, arg := range args {
-					text += fmt.Sprintf("forgot %s\n", printable(arg))
-					if !slices.ContainsFunc(keys, func(k cache.Key) bool { return k.Key == arg }) {
-						return fmt.Errorf("no such key: %q: ocicache keys ls lists them", arg)
-					}
-				}
-				if err := c.DropKeys(args...); err != nil {
+				chosen, err := named(keys, args)
+				if err != nil {
 					return err
 				}
-				return a.report(map[string][]string{"forgotten": args}, text)
+				if cmd.Flags().Changed("older-than") {
+					chosen = append(chosen, before(keys, a.now().Add(-olderThan))...)
+				}
+				return a.forget(c, slices.Compact(slices.Sorted(slices.Values(chosen))))
 			})
 		},
 	}
+	cmd.Flags().Var((*durationValue)(&olderThan), "older-than", "forget all that were recorded longer ago, as in 36h or 30d")
+	return cmd
+}
+
+// named returns the keys that were named, if there are such.
+func named(keys []cache.Key, args []string) ([]string, error) {
+	for _, arg := range args {
+		if !slices.ContainsFunc(keys, func(k cache.Key) bool { return k.Key == arg }) {
+			return nil, fmt.Errorf("no such key: %q: ocicache keys ls lists them", arg)
+		}
+	}
+	return args, nil
+}
+
+// before returns the keys that were recorded before a time.
+func before(keys []cache.Key, t time.Time) (old []string) {
+	for _, k := range keys {
+		if !k.Created.IsZero() && k.Created.Before(t) {
+			old = append(old, k.Key)
+		}
+	}
+	return old
+}
+
+// forget drops keys, and reports them.
+func (a *app) forget(c *cache.Cache, keys []string) error {
+	if err := c.DropKeys(keys...); err != nil {
+		return err
+	}
+	text := ""
+	for _, key := range keys {
+		text += fmt.Sprintf("forgot %s\n", printable(key))
+	}
+	return a.report(keysRmJSON{append([]string{}, keys...)}, or(text, "no key is that old\n"))
 }

@@ -65,6 +65,9 @@ func TestBadInput(t *testing.T) {
 		{"pins all", 2, "too many arguments"},
 		{"keys ls all", 2, "too many arguments"},
 		{"keys rm", 2, "want ocicache keys rm KEY..."},
+		{"keys rm", 2, "or --older-than DURATION"},
+		{"keys rm --older-than week", 2, "as in 36h"},
+		{"keys rm --older-than 1d none", 1, "ocicache keys ls lists them"},
 		{"stats now", 2, "too many arguments"},
 		{"du --graph size>>1", 2, "column 6"},
 		{"keys rm none", 1, "ocicache keys ls lists them"},
@@ -103,7 +106,7 @@ func TestBadDir(t *testing.T) {
 	}
 	for _, args := range []string{
 		"ls", "du", "inspect abcdef", "cat abcdef", "rm abcdef", "prune", "verify", "verify --repair",
-		"pin x abcdef", "unpin x", "pins", "keys ls", "keys rm x", "stats", "du --graph",
+		"pin x abcdef", "unpin x", "pins", "keys ls", "keys rm x", "keys rm --older-than 1d", "stats", "du --graph",
 	} {
 		args := strings.Fields(args)
 		checkError(t, append(args, "--dir", filepath.Join(tmp, "none")), 1, "make this one with ocicache pull")
@@ -146,7 +149,7 @@ func TestReadOnlyDir(t *testing.T) {
 			for _, dir := range []string{f.dir, filepath.Join(f.dir, "new", "cache")} {
 				checkError(t, []string{"pull", "--dir", dir, host + "/demo"}, 1, "run as the user who owns the directory")
 			}
-			for _, args := range []string{"prune --all", "verify --repair", "unpin x", "keys rm the-key", "rm " + f.digests[0], "pin x " + f.digests[0]} {
+			for _, args := range []string{"prune --all", "verify --repair", "unpin x", "keys rm the-key", "keys rm --older-than 0", "rm " + f.digests[0], "pin x " + f.digests[0]} {
 				checkError(t, append(strings.Fields(args), "--dir", f.dir), 1, "run as the user who owns the directory")
 			}
 		}
