@@ -64,7 +64,7 @@ func (a *app) root() *cobra.Command {
 		a.pullCommand(), a.adoptCommand(), a.lsCommand(), a.duCommand(), a.statsCommand(),
 		a.inspectCommand(), a.catCommand(),
 		a.rmCommand(), a.pruneCommand(), a.verifyCommand(),
-		a.pinCommand(), a.unpinCommand(), a.pinsCommand(), a.keysCommand(), a.versionCommand(),
+		a.pinCommand(), a.unpinCommand(), a.pinsCommand(), a.keysCommand(), a.manCommand(), a.versionCommand(),
 	)
 	root.SetOut(a.stdout) // before the completion command takes it over
 	root.SetErr(a.stderr)

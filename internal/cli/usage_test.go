@@ -70,6 +70,8 @@ func TestBadInput(t *testing.T) {
 		{"keys rm --older-than 1d none", 1, "ocicache keys ls lists them"},
 		{"stats now", 2, "too many arguments"},
 		{"du --graph size>>1", 2, "column 6"},
+		{"man", 2, "want ocicache man DIR"},
+		{"man a b", 2, "too many arguments: want ocicache man DIR"},
 		{"keys rm none", 1, "ocicache keys ls lists them"},
 	} {
 		checkError(t, append(strings.Fields(tt.args), "--dir", f.dir), tt.code, tt.want)
