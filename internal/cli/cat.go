@@ -21,8 +21,7 @@ changed on disk: of a digest, the blob as registries have it; of a diffID, the
 tar. Nothing is fetched, and no tar is kept that was not there before.`,
 		Example: `  ocicache cat $(ocicache ls -q form==compressed,present | head -n 1) > layer
   ocicache cat --uncompressed $(ocicache ls -q present | head -n 1) | tar t`,
-		Args:              exactly(1),
-		ValidArgsFunction: a.completeHash,
+		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch err := parseHash(cmd, args[0]); {
 			case err != nil:

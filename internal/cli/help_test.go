@@ -137,20 +137,3 @@ func TestHelp(t *testing.T) {
 		t.Errorf("got\n%s", text)
 	}
 }
-
-// Hashes are completed in the form that they were begun in.
-func TestCompletion(t *testing.T) {
-	f := newFixture(t)
-	hex := strings.TrimPrefix(f.digests[0], "sha256:")
-	for _, tt := range []struct{ begun, want string }{
-		{f.digests[0][:12], f.digests[0]},
-		{hex[:5], hex},
-	} {
-		for _, command := range []string{"inspect", "cat", "rm"} {
-			stdout, stderr, code := run(t, "__complete", command, "--dir", f.dir, tt.begun)
-			if code != 0 || !strings.HasPrefix(stdout, tt.want+"\tcompressed, ") {
-				t.Errorf("%s %s: got %d, %q, %q, want %s", command, tt.begun, code, stdout, stderr, tt.want)
-			}
-		}
-	}
-}

@@ -40,8 +40,7 @@ came from, when they were used, and what holds them.
 Listing its files reads the layer, and keeps no tar that was not there before.`,
 		Example: `  ocicache inspect $(ocicache ls -q present | head -n 1)
   ocicache inspect --files -o json $(ocicache ls -q present | head -n 1)`,
-		Args:              exactly(1),
-		ValidArgsFunction: a.completeHash,
+		Args: exactly(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := parseHash(cmd, args[0]); err != nil {
 				return err

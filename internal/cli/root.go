@@ -71,15 +71,17 @@ func (a *app) root() *cobra.Command {
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultCompletionCmd()
 	amendCompletion(root)
+	a.complete(root)
 	return root
 }
 
 // helpCommand is cobra's, but that it fails if there is no such command.
 func helpCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "help [COMMAND...]",
-		Short:   "Show the help of a command",
-		Example: `  ocicache help prune`,
+		Use:               "help [COMMAND...]",
+		Short:             "Show the help of a command",
+		Example:           `  ocicache help prune`,
+		ValidArgsFunction: completeCommands,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			of, rest, err := cmd.Root().Find(args)
 			if err == nil && len(rest) > 0 {
