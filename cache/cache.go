@@ -74,6 +74,9 @@ func Open(dir string, opts ...Option) (*Cache, error) {
 	if _, err := compression.ParseSettings(o.codec.String()); err != nil {
 		return nil, fmt.Errorf("cache: open %s: codec: %w", dir, err)
 	}
+	if _, err := o.parse(o.prune); err != nil {
+		return nil, fmt.Errorf("cache: open %s: prune: %w", dir, err)
+	}
 	l, err := layout.Open(dir, layout.Options{ReadOnly: o.readOnly, LockTimeout: o.lockTimeout, Hook: o.hook})
 	if err != nil {
 		return nil, fmt.Errorf("cache: %w", err)

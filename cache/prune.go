@@ -117,9 +117,13 @@ func (c *Cache) PruneAll(ctx context.Context, policies ...PrunePolicy) (PruneRep
 		return PruneReport{}, fmt.Errorf("cache: prune: %w", context.Cause(ctx))
 	}
 
+	filters, err := c.o.parse(policies) // before anything is removed
+	if err != nil {
+		return PruneReport{}, fmt.Errorf("cache: prune: %w", err)
+	}
 	pr := &pruner{c: c, gone: map[v1.Hash]bool{}, aside: map[string]bool{}}
-	for _, p := range policies {
-		if err := pr.run(ctx, p); err != nil {
+	for i, p := range policies {
+		if err := pr.run(ctx, p, filters[i]); err != nil {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
 			}
@@ -127,6 +131,19 @@ func (c *Cache) PruneAll(ctx context.Context, policies ...PrunePolicy) (PruneRep
 		}
 	}
 	return pr.report, nil
+}
+
+// parse parses the filters of policies.
+func (o *options) parse(policies []PrunePolicy) ([]*filter.Filter, error) {
+	filters := make([]*filter.Filter, len(policies))
+	for i, p := range policies {
+		f, err := usageFields.Parse(o.clock(), p.Filters...)
+		if err != nil {
+			return nil, err
+		}
+		filters[i] = f
+	}
+	return filters, nil
 }
 
 // pruneLater prunes in the background if enough was committed since the last
@@ -178,11 +195,7 @@ type pruner struct {
 }
 
 // run prunes by one policy.
-func (pr *pruner) run(ctx context.Context, p PrunePolicy) error {
-	f, err := usageFields.Parse(pr.c.o.clock(), p.Filters...)
-	if err != nil {
-		return err
-	}
+func (pr *pruner) run(ctx context.Context, p PrunePolicy, f *filter.Filter) error {
 	if err := pr.debris(ctx, p); err != nil {
 		return err
 	}

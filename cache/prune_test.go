@@ -340,6 +340,22 @@ func TestPruneDebris(t *testing.T) {
 	}
 }
 
+// A filter that cannot be read is found before another policy has removed
+// something, and at Open.
+func TestPruneFilters(t *testing.T) {
+	c := open(t)
+	l := makeLayer(1, 1000)
+	readAll(t, c.Layer(fake(l)).Compressed)
+	bad := cache.PrunePolicy{Filters: []string{"sise>1"}}
+	if r, err := c.PruneAll(t.Context(), cache.PrunePolicy{All: true}, bad); err == nil || len(r.Removals) > 0 {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	mustGet(t, c, l.digest())
+	if _, err := cache.Open(t.TempDir(), cache.WithPrune(bad)); err == nil || !strings.Contains(err.Error(), "sise") {
+		t.Errorf("Open: got %v", err)
+	}
+}
+
 // What was put aside is there for a week to look at, also if the file is older,
 // unless all is to go.
 func TestPruneQuarantine(t *testing.T) {

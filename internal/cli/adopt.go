@@ -46,9 +46,8 @@ layout may be a cache's directory; it is not changed. The cache is made if there
 is none.`,
 		Example: `  ocicache pull --format oci debian:12 debian-layout
   ocicache adopt debian-layout`,
-		Args:              exactly(1),
-		ValidArgsFunction: cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs),
-		RunE:              func(cmd *cobra.Command, args []string) error { return a.adopt(cmd.Context(), args[0]) },
+		Args: exactly(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return a.adopt(cmd.Context(), args[0]) },
 	}
 }
 

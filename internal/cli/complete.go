@@ -27,6 +27,7 @@ func (a *app) complete(root *cobra.Command) {
 		with    cobra.CompletionFunc
 	}{
 		{"pull", first(none, completeDirs)},
+		{"adopt", first(completeDirs, none)},
 		{"ls", completeFilter},
 		{"du", completeFilter},
 		{"inspect", first(hashes, none)},

@@ -92,9 +92,6 @@ func (a *app) prune(ctx context.Context, policies []cache.PrunePolicy, dryRun bo
 		}
 	}
 	return a.with(func(c *cache.Cache) error {
-		if err := checkFilters(ctx, c, policies); err != nil {
-			return err
-		}
 		r, err := c.PruneAll(ctx, policies...)
 		bar.end()
 		if err != nil && len(r.Removals) == 0 {
@@ -102,20 +99,6 @@ func (a *app) prune(ctx context.Context, policies []cache.PrunePolicy, dryRun bo
 		}
 		return errors.Join(err, a.report(pruneOf(r, dryRun), a.pruneText(r, dryRun)))
 	}, cache.WithLogger(bar.logger()))
-}
-
-// checkFilters finds a filter that cannot be read before another policy has
-// removed something.
-func checkFilters(ctx context.Context, c *cache.Cache, policies []cache.PrunePolicy) error {
-	var filters []string
-	for _, p := range policies {
-		filters = append(filters, p.Filters...)
-	}
-	if len(policies) < 2 || len(filters) == 0 {
-		return nil
-	}
-	_, err := c.DiskUsage(ctx, filters...)
-	return err
 }
 
 func pruneOf(r cache.PruneReport, dryRun bool) pruneJSON {
