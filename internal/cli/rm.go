@@ -19,9 +19,9 @@ func (a *app) rmCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "rm HASH...",
 		Short: "Remove blobs, and what is known of them",
-		Long: `Remove blobs, and what is known of them, even if they are pinned. Of a pair, only the
-hash that was given is removed: the other one stays; of a diffID whose tar is not
-there, only what is known of it goes. Use prune to remove by rules.`,
+		Long: `Remove blobs, and what is known of them, even if they are pinned. Of a pair,
+only the hash that was given is removed: the other one stays; of a diffID whose
+tar is not there, only what is known of it goes. Use prune to remove by rules.`,
 		Example: `  ocicache rm $(ocicache ls -q form==uncompressed | head -n 1)`,
 		Args:    atLeast(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -68,6 +68,7 @@ func (a *app) root() *cobra.Command {
 	)
 	root.SetOut(a.stdout) // before the completion command takes it over
 	root.SetErr(a.stderr)
+	wrapFlags(root)
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultCompletionCmd()
 	amendCompletion(root)
@@ -107,6 +108,7 @@ func amendCompletion(root *cobra.Command) {
 		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 		for _, shell := range cmd.Commands() {
 			shell.Args, shell.Example = exactly(0), "  "+shell.CommandPath()
+			shell.Long = strings.ReplaceAll(shell.Long, "it is not installed already", "it is not installed") // to fit 80 columns
 		}
 	}
 }
