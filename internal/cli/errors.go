@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
+	"strings"
 	"syscall"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -38,9 +40,16 @@ func hint(err error) string {
 
 func advise(err error) string {
 	var refused *transport.Error
+	var network *url.Error
 	switch {
+	case errors.As(err, &refused):
+		return adviseRegistry(refused.StatusCode)
+	case errors.As(err, &network):
+		return "check the image's name, the network and HTTPS_PROXY"
 	case errors.Is(err, cache.ErrNotLayout):
 		return "name a cache directory, or one that does not exist yet, with --dir"
+	case errors.Is(err, syscall.ENOTDIR):
+		return "a part of this path is a file; name another one"
 	case errors.Is(err, cache.ErrVersion):
 		return "a newer ocicache wrote it; use that one, or another directory with --dir"
 	case errors.Is(err, cache.ErrMalformed):
@@ -49,8 +58,8 @@ func advise(err error) string {
 		return "another process is busy or stopped; end it, or try again"
 	case errors.Is(err, cache.ErrReadOnly), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 		return "run as the user who owns the directory, or name another one with --dir"
-	case errors.As(err, &refused):
-		return adviseRegistry(refused.StatusCode)
+	case strings.Contains(err.Error(), "no child with platform"): // ggcr has no error of its own for this
+		return "the image is for other platforms: name one with --platform"
 	}
 	return ""
 }
