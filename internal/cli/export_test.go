@@ -20,6 +20,7 @@ var (
 	Age  = age
 	Bar  = bar
 	Hint = hint
+	Fit  = fit
 )
 
 // CompressionOf is what stats says of compression.

@@ -1,13 +1,11 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"math"
-	"os"
 	"strings"
 	"time"
-
-	"golang.org/x/term"
 
 	"github.com/ocicache/ocicache/cache"
 )
@@ -160,14 +158,4 @@ const (
 )
 
 // width returns how wide standard output is.
-func (a *app) width() int {
-	f, ok := a.stdout.(*os.File)
-	if !ok {
-		return defaultWidth
-	}
-	width, _, err := term.GetSize(int(f.Fd()))
-	if err != nil || width <= 0 {
-		return defaultWidth
-	}
-	return min(width, maxWidth)
-}
+func (a *app) width() int { return min(cmp.Or(columns(a.stdout), defaultWidth), maxWidth) }

@@ -34,8 +34,8 @@ func (a *app) inspectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "inspect HASH",
 		Short: "Show all that is known of a layer",
-		Long: `Show what is known of the layer of a digest or a diffID: all its forms, where they
-came from, when they were used, and what holds them.
+		Long: `Show what is known of the layer of a digest or a diffID: all its forms, where
+they came from, when they were used, and what holds them.
 
 Listing its files reads the layer, and keeps no tar that was not there before.`,
 		Example: `  ocicache inspect $(ocicache ls -q present | head -n 1)
@@ -115,7 +115,7 @@ func (a *app) inspectText(v inspectJSON, blobs []cache.Usage) string {
 			"digest", u.Digest.String(),
 			"form", string(u.Form)+", "+strings.ReplaceAll(flags(u), ",", ", "),
 			"pair", u.Pair,
-			"mediatype", string(u.MediaType),
+			"type", string(u.MediaType),
 			"size", fmt.Sprintf("%s (%d bytes)", size(u.Size), u.Size),
 			"created", age(a.now(), u.Created),
 			"lastused", fmt.Sprintf("%s, %s in all", age(a.now(), u.LastUsed), count(u.UseCount, "use")),
@@ -143,7 +143,7 @@ func fields(namesValues ...string) string {
 	var text strings.Builder
 	for i := 0; i < len(namesValues); i += 2 {
 		if namesValues[i+1] != "" {
-			fmt.Fprintf(&text, "%-11s%s\n", namesValues[i], printable(namesValues[i+1]))
+			fmt.Fprintf(&text, "%-8s %s\n", namesValues[i], printable(namesValues[i+1]))
 		}
 	}
 	return text.String()

@@ -53,9 +53,9 @@ func (a *app) keysLsCommand() *cobra.Command {
 				all, rows := []keyJSON{}, [][]string{}
 				for _, k := range keys {
 					all = append(all, keyJSON{k.Key, full(k.Digest), k.Shareable, timeOf(k.Created)})
-					rows = append(rows, []string{printable(k.Key), short(k.Digest), age(a.now(), k.Created), scope(k)})
+					rows = append(rows, []string{short(k.Digest), age(a.now(), k.Created), scope(k), printable(k.Key)})
 				}
-				return a.emit(all, a.table("KEY DIGEST CREATED SCOPE", rows))
+				return a.emit(all, a.table("DIGEST CREATED SCOPE KEY", rows))
 			})
 		},
 	}

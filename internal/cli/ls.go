@@ -41,15 +41,16 @@ are printed, for other commands to take.
 	}
 }
 
+// usageTable has first what a narrow terminal should show.
 func (a *app) usageTable(usages []cache.Usage) string {
 	var rows [][]string
 	for _, u := range usages {
 		rows = append(rows, []string{
-			short(u.Digest), short(u.DiffID), or(u.Pair, "-"), string(u.Form), size(u.Size),
-			age(a.now(), u.Created), age(a.now(), u.LastUsed), flags(u),
+			short(u.Digest), short(u.DiffID), string(u.Form), size(u.Size), flags(u),
+			age(a.now(), u.LastUsed), or(u.Pair, "-"), age(a.now(), u.Created),
 		})
 	}
-	return a.table("DIGEST DIFFID PAIR FORM SIZE CREATED USED STATE", rows)
+	return a.table("DIGEST DIFFID FORM SIZE STATE USED PAIR CREATED", rows)
 }
 
 // digests returns the digests, a line each.

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-
-	"golang.org/x/term"
 )
 
 // The values of --output.
@@ -18,8 +16,9 @@ const (
 	outputJSON = "json"
 )
 
-// emit prints a result: v as JSON, or its text.
+// emit prints a result: v as JSON, or its text, cut to fit a terminal.
 func (a *app) emit(v any, text string) error {
+	text = fit(text, columns(a.stdout))
 	if a.output == outputJSON {
 		b, err := json.MarshalIndent(v, "", "  ")
 		if err != nil {
@@ -64,15 +63,10 @@ const (
 // paint colours a text, if standard output is a terminal and NO_COLOR is not
 // set (https://no-color.org).
 func (a *app) paint(colour, text string) string {
-	if !isTerminal(a.stdout) || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+	if !obeys(a.stdout) || os.Getenv("NO_COLOR") != "" {
 		return text
 	}
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // size returns a number of bytes for people: 28.6 MB.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ocicache/ocicache/cache"
 	"github.com/ocicache/ocicache/internal/cli"
@@ -67,6 +68,44 @@ func TestProgress(t *testing.T) {
 	cli.ShowProgress(&terminal, true, now)
 	if got := terminal.String(); strings.Count(got, line) != 2 || !strings.HasSuffix(got, "\r\x1b[K") || strings.Contains(got, "\n") {
 		t.Errorf("terminal: got %q", got)
+	}
+}
+
+// A bar leaves room for ^C, however much there is to say.
+func TestProgressWidth(t *testing.T) {
+	for _, now := range []cache.Progress{
+		{},
+		{Layers: 99_999, LayersTotal: 99_999, Bytes: 888.8e9, BytesTotal: 888.8e9},
+		{Layers: 1e18, LayersTotal: 1e18, Bytes: 888.8e9, BytesTotal: 888.8e9},
+	} {
+		var b bytes.Buffer
+		cli.ShowProgress(&b, true, now)
+		for line := range strings.SplitSeq(b.String(), "\r\x1b[K") {
+			if n := utf8.RuneCountInString(line); n > 77 {
+				t.Errorf("%d columns: %q", n, line)
+			}
+		}
+	}
+}
+
+// A line that is too wide is cut, and keeps its colours.
+func TestFit(t *testing.T) {
+	const red = "\x1b[31m12345\x1b[0m"
+	for _, tt := range []struct {
+		text  string
+		width int
+		want  string
+	}{
+		{"12345\n123456\n", 5, "12345\n1234…\n"},
+		{"12345", 0, "12345"},
+		{"ééééé", 4, "ééé…"},
+		{red, 5, red},
+		{red, 3, "\x1b[31m12…\x1b[0m"},
+		{"12345", 1, "…"},
+	} {
+		if got := cli.Fit(tt.text, tt.width); got != tt.want {
+			t.Errorf("%q in %d columns: got %q, want %q", tt.text, tt.width, got, tt.want)
+		}
 	}
 }
 

@@ -51,7 +51,7 @@ name. An earlier pin of that name is replaced.`,
 				if err != nil {
 					return err
 				}
-				return a.report(pinOf(name, hs), fmt.Sprintf("%s pins %s\n", printable(name), hashCount(len(hs))))
+				return a.report(pinOf(name, hs), fmt.Sprintf("pinned %s as %s\n", hashCount(len(hs)), printable(name)))
 			})
 		},
 	}
@@ -98,10 +98,10 @@ func (a *app) pinsCommand() *cobra.Command {
 				for _, name := range slices.Sorted(maps.Keys(pins)) {
 					all = append(all, pinOf(name, pins[name]))
 					for _, h := range pins[name] {
-						rows = append(rows, []string{printable(name), h.String()})
+						rows = append(rows, []string{short(h), printable(name)})
 					}
 				}
-				return a.emit(all, a.table("PIN HASH", rows))
+				return a.emit(all, a.table("HASH PIN", rows))
 			})
 		},
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"log/slog"
@@ -27,7 +28,7 @@ type progress struct {
 }
 
 func (a *app) progress(verb, thing string) *progress {
-	p := &progress{w: a.stderr, terminal: isTerminal(a.stderr), verb: verb, thing: thing, told: time.Now()}
+	p := &progress{w: a.stderr, terminal: obeys(a.stderr), verb: verb, thing: thing, told: time.Now()}
 	if a.quiet {
 		p.w = nil
 	}
@@ -36,18 +37,20 @@ func (a *app) progress(verb, thing string) *progress {
 
 // show is what package cache calls.
 func (p *progress) show(now cache.Progress) {
-	p.tell(bar(now.Bytes, now.BytesTotal, 30)+" ", p.line(now))
+	line := fmt.Sprintf("%s %d of %s, %s of %s", p.verb, now.Layers, count(int64(now.LayersTotal), p.thing), size(now.Bytes), size(now.BytesTotal))
+	width := min(30, p.room()-len(line)-len("  100%"))
+	p.tell(bar(now.Bytes, now.BytesTotal, max(width, 0))+" "+line, line)
 }
 
-// tell shows a line, on a terminal after a bar.
-func (p *progress) tell(bar, line string) {
+// tell shows a line, as it is drawn on a terminal or as it is elsewhere.
+func (p *progress) tell(drawn, line string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.w == nil || p.ended:
 	case p.terminal:
 		p.drawn = true
-		p.write("\r\x1b[K" + bar + line)
+		p.write("\r\x1b[K" + cut(drawn, p.room()))
 	case time.Since(p.told) >= plainInterval:
 		p.told = time.Now()
 		p.write(line + "\n")
@@ -90,9 +93,9 @@ func (p *progress) Write(line []byte) (int, error) {
 	return p.w.Write(line)
 }
 
+// room is how many columns there are. Three stay free: ^C is echoed there, and
+// a line that is full may begin another.
+func (p *progress) room() int { return cmp.Or(columns(p.w), defaultWidth) - 3 }
+
 // write shows a text. That it cannot be shown stops nothing.
 func (p *progress) write(text string) { _, _ = io.WriteString(p.w, text) }
-
-func (p *progress) line(now cache.Progress) string {
-	return fmt.Sprintf("%s %d of %s, %s of %s", p.verb, now.Layers, count(int64(now.LayersTotal), p.thing), size(now.Bytes), size(now.BytesTotal))
-}

@@ -157,6 +157,7 @@ func (g *removed) show(p *progress, r cache.Removal) {
 	g.bytes += r.Bytes
 	if time.Since(g.shown) >= redrawInterval {
 		g.shown = time.Now()
-		p.tell("", fmt.Sprintf("%s %s, %s", p.verb, count(g.blobs, p.thing), size(g.bytes)))
+		line := fmt.Sprintf("%s %s, %s", p.verb, count(g.blobs, p.thing), size(g.bytes))
+		p.tell(line, line)
 	}
 }

@@ -27,6 +27,8 @@ type layerJSON struct {
 	Digest string `json:"digest"`
 	Size   int64  `json:"size"`
 	State  string `json:"state"` // one of the states below
+
+	hash v1.Hash // Digest's
 }
 
 // What became of a layer.
@@ -51,12 +53,12 @@ func (a *app) pullCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pull IMAGE [DIR]",
 		Short: "Bring an image's layers into the cache",
-		Long: `Bring the layers of an image into the cache; those that are there already are not
-fetched again. The cache is made if there is none. Credentials are those of
+		Long: `Bring the layers of an image into the cache; those that are there already are
+not fetched again. The cache is made if there is none. Credentials are those of
 docker login and crane auth login.
 
-With --format oci, the whole image is written to DIR too, an OCI image layout that
-is made if there is none; an image of that name in it is replaced.`,
+With --format oci, the whole image is written to DIR too, an OCI image layout
+that is made if there is none; an image of that name in it is replaced.`,
 		Example: `  ocicache pull debian:12
   ocicache pull --platform linux/arm64 --both debian:12
   ocicache pull --format oci debian:12 debian-layout`,
@@ -188,7 +190,7 @@ func (v *pullJSON) add(layers []v1.Layer, before, after map[v1.Hash]bool) error 
 		case after[h]:
 			state = statePulled
 		}
-		v.Layers = append(v.Layers, layerJSON{h.String(), n, state})
+		v.Layers = append(v.Layers, layerJSON{h.String(), n, state, h})
 	}
 	return nil
 }
@@ -223,8 +225,8 @@ func (p *pull) kept(v pullJSON) error {
 func (a *app) pullText(v pullJSON) string {
 	var rows [][]string
 	for _, l := range v.Layers {
-		rows = append(rows, []string{l.Digest, size(l.Size), l.State})
+		rows = append(rows, []string{short(l.hash), size(l.Size), l.State})
 	}
 	return a.table("LAYER SIZE STATE", rows) +
-		fmt.Sprintf("\n%s@%s: %s, %s read, %s saved\n", v.Image, v.Digest, count(int64(len(v.Layers)), "layer"), size(v.Read), size(v.Saved))
+		fmt.Sprintf("\n%s, %s read, %s saved: %s@%s\n", count(int64(len(v.Layers)), "layer"), size(v.Read), size(v.Saved), v.Image, v.Digest)
 }

@@ -97,7 +97,7 @@ func short(h v1.Hash) string {
 	if h == (v1.Hash{}) {
 		return "-"
 	}
-	return h.Algorithm + ":" + h.Hex[:min(12, len(h.Hex))]
+	return h.Hex[:min(12, len(h.Hex))]
 }
 
 // full returns a hash as JSON has it.

@@ -43,7 +43,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 	case errors.Is(err, errFound):
 		return exitFound // the report was printed
 	case ctx.Err() != nil:
-		a.say("interrupted; what is complete stays, and running the command again goes on from there")
+		a.say("interrupted; what is complete stays, the next run goes on from there")
 		return exitInterrupted
 	case errors.As(err, &usage), errors.As(err, &malformed):
 		a.say(err.Error())

@@ -91,11 +91,3 @@ func printable(s string) string {
 	}
 	return s
 }
-
-// cut returns text that is no longer than so many characters.
-func cut(s string, most int) string {
-	if rs := []rune(s); len(rs) > most {
-		return string(rs[:most-1]) + "…"
-	}
-	return s
-}
