@@ -162,7 +162,7 @@ func (c *Cache) keep(ctx context.Context, l v1.Layer) (index.Entry, error) {
 	}
 	w := c.Layer(l)
 	err := c.fillOne(ctx, w, v1.Layer.Compressed, &layerProgress{p: startProgress(nil, Progress{})})
-	if err != nil && !errors.Is(err, errNotKept) {
+	if err != nil && !errors.Is(err, ErrNotKept) {
 		return index.Entry{}, err
 	}
 	e, err := c.describe(w)
@@ -177,7 +177,7 @@ func (c *Cache) keep(ctx context.Context, l v1.Layer) (index.Entry, error) {
 
 // keepTar is keep for a layer that has no compressed form yet.
 func (c *Cache) keepTar(ctx context.Context, l v1.Layer) (index.Entry, error) {
-	if err := c.FillUncompressed(ctx, l); err != nil && !errors.Is(err, errNotKept) {
+	if err := c.FillUncompressed(ctx, l); err != nil && !errors.Is(err, ErrNotKept) {
 		return index.Entry{}, err
 	}
 	diffID, err := l.DiffID()

@@ -29,6 +29,9 @@ var (
 	// ErrTooLarge is returned for a layer that decompresses to more than
 	// [WithMaxUncompressed] allows.
 	ErrTooLarge = errors.New("layer decompresses to more than the limit")
+	// ErrNotKept is returned by [Cache.Fill] for a layer that was read, and
+	// that the cache had no room for or could not write.
+	ErrNotKept = errors.New("the layer was read, and could not be kept")
 	// ErrLocked is returned by [Cache.Flush], [Cache.Delete] and
 	// [Cache.Verify], and by [Open] for a new directory, when a lock was held
 	// for too long. It names the lock file.

@@ -67,7 +67,7 @@ func (c *Cache) fillForms(ctx context.Context, l v1.Layer, p *progress, forms ..
 			break // it would be computed
 		}
 		err := c.fillOne(ctx, l, form, lp)
-		if errors.Is(err, errNotKept) { // it may have joined a fill that failed for what another image says
+		if errors.Is(err, ErrNotKept) { // it may have joined a fill that failed for what another image says
 			err = c.fillOne(ctx, l, form, lp)
 		}
 		if err != nil {
@@ -103,12 +103,10 @@ func (c *Cache) fillOne(ctx context.Context, l v1.Layer, form formOf, lp *layerP
 	}
 	if !c.holds(l) {
 		h, _ := l.Digest()
-		return fmt.Errorf("%s: %w", h, errNotKept)
+		return fmt.Errorf("%s: %w", h, ErrNotKept)
 	}
 	return nil
 }
-
-var errNotKept = errors.New("the layer was read, and could not be kept")
 
 // openContext opens, and does not wait for it longer than ctx lasts: ggcr's
 // interfaces take no context. What opens later is closed.

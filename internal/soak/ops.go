@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -234,4 +233,4 @@ func (t *task) fill() {
 
 // wasTakenAway reports whether Fill did not find what it had filled: another
 // process deleted it at once.
-func wasTakenAway(err error) bool { return strings.Contains(err.Error(), "could not be kept") }
+func wasTakenAway(err error) bool { return errors.Is(err, cache.ErrNotKept) }
