@@ -54,6 +54,8 @@ func advise(err error) string {
 		return "a newer ocicache wrote it; use that one, or another directory with --dir"
 	case errors.Is(err, cache.ErrMalformed):
 		return "run ocicache verify --rebuild to set it aside and list anew what is there"
+	case errors.Is(err, cache.ErrNotKept):
+		return "look for room on the disk, or run ocicache prune --max-bytes"
 	case errors.Is(err, cache.ErrLocked):
 		return "another process is busy or stopped; end it, or try again"
 	case errors.Is(err, cache.ErrReadOnly), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):

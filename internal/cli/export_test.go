@@ -37,8 +37,9 @@ func ShowProgress(w io.Writer, terminal bool, now cache.Progress) {
 
 // LogProgress logs a warning while progress is shown as on a terminal.
 func LogProgress(w io.Writer, now cache.Progress, warning string) {
-	p := &progress{w: w, terminal: true}
+	p := &progress{w: w, terminal: true, warned: map[string]bool{}}
 	p.show(now)
+	p.logger().Warn(warning)
 	p.logger().Warn(warning)
 }
 

@@ -109,12 +109,12 @@ func TestFit(t *testing.T) {
 	}
 }
 
-// Warnings stand on lines of their own.
+// Warnings stand on lines of their own, each once.
 func TestProgressLog(t *testing.T) {
 	var b bytes.Buffer
 	cli.LogProgress(&b, cache.Progress{}, "watch out")
-	if got, want := b.String(), "\r\x1b[Klevel=WARN msg=\"watch out\"\n"; !strings.HasSuffix(got, want) {
-		t.Errorf("got %q, want %q at its end", got, want)
+	if got, want := b.String(), "\r\x1b[Klevel=WARN msg=\"watch out\"\n"; !strings.HasSuffix(got, want) || strings.Count(got, "WARN") != 1 {
+		t.Errorf("got %q, want %q at its end, once", got, want)
 	}
 }
 
@@ -123,6 +123,7 @@ func TestHints(t *testing.T) {
 		err  error
 		want string
 	}{
+		{cache.ErrNotKept, "look for room on the disk"},
 		{cache.ErrLocked, "end it, or try again"},
 		{cache.ErrReadOnly, "run as the user who owns the directory"},
 		{fs.ErrPermission, "run as the user who owns the directory"},

@@ -25,10 +25,12 @@ type progress struct {
 	told  time.Time // guarded by mu: when the last plain line was, or the work began
 	drawn bool      // guarded by mu: there is a bar
 	ended bool      // guarded by mu
+
+	warned map[string]bool // guarded by mu: lines that were logged
 }
 
 func (a *app) progress(verb, thing string) *progress {
-	p := &progress{w: a.stderr, terminal: obeys(a.stderr), verb: verb, thing: thing, told: time.Now()}
+	p := &progress{w: a.stderr, terminal: obeys(a.stderr), verb: verb, thing: thing, told: time.Now(), warned: map[string]bool{}}
 	if a.quiet {
 		p.w = nil
 	}
@@ -80,13 +82,15 @@ func (p *progress) logger() *slog.Logger {
 	}))
 }
 
-// Write is for the logger.
+// Write is for the logger. What it wrote before, as of a disk that is full for
+// each layer, it does not write again.
 func (p *progress) Write(line []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.w == nil {
+	if p.w == nil || p.warned[string(line)] {
 		return len(line), nil
 	}
+	p.warned[string(line)] = true
 	if p.drawn && !p.ended {
 		p.write("\r\x1b[K")
 	}

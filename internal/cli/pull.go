@@ -20,7 +20,7 @@ type pullJSON struct {
 	Digest string      `json:"digest"`
 	Layers []layerJSON `json:"layers"`
 	Read   int64       `json:"read"`  // from the registry
-	Saved  int64       `json:"saved"` // was in the cache already
+	Saved  int64       `json:"saved"` // was in the cache already, and good
 }
 
 type layerJSON struct {
@@ -168,7 +168,7 @@ func (p *pull) fill(ctx context.Context, c *cache.Cache, img v1.Image) (v pullJS
 // add lists the layers, each once.
 func (v *pullJSON) add(layers []v1.Layer, before, after map[v1.Hash]bool) error {
 	v.Layers = []layerJSON{}
-	seen := map[v1.Hash]bool{}
+	seen, all := map[v1.Hash]bool{}, int64(0)
 	for _, l := range layers {
 		h, err := l.Digest()
 		if err != nil {
@@ -182,16 +182,17 @@ func (v *pullJSON) add(layers []v1.Layer, before, after map[v1.Hash]bool) error 
 		if err != nil {
 			return err
 		}
+		all += n
 		state := stateNotKept
 		switch {
 		case before[h]:
 			state = stateCached
-			v.Saved += n
 		case after[h]:
 			state = statePulled
 		}
 		v.Layers = append(v.Layers, layerJSON{h.String(), n, state, h})
 	}
+	v.Saved = max(all-v.Read, 0) // what is there may be bad, and read again
 	return nil
 }
 

@@ -127,13 +127,13 @@ func tunnel(t *testing.T, to string) http.Handler {
 			return
 		}
 		defer server.Close()
-		w.WriteHeader(http.StatusOK)
-		client, _, err := http.NewResponseController(w).Hijack()
+		client, sent, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			return
 		}
 		defer client.Close()
-		go func() { _, _ = io.Copy(server, client) }()
+		_, _ = io.WriteString(client, "HTTP/1.1 200 OK\r\n\r\n") // only now, or what the client sends next may be lost
+		go func() { _, _ = io.Copy(server, sent) }()
 		_, _ = io.Copy(client, server)
 	})
 }
