@@ -45,27 +45,25 @@ func fit(text string, width int) string {
 }
 
 // colour is what paint writes. It takes no room.
-var colour = regexp.MustCompile(`\x1b\[\d*m`)
+var (
+	colour  = regexp.MustCompile(`\x1b\[\d*m`)
+	leading = regexp.MustCompile(`^\x1b\[\d*m`)
+)
 
+// cut keeps the colours of what it cuts off: the last one ends them.
 func cut(line string, width int) string {
 	if utf8.RuneCountInString(colour.ReplaceAllString(line, "")) <= width {
 		return line
 	}
 	var b strings.Builder
-	for column := 0; line != ""; {
-		if at := colour.FindStringIndex(line); at != nil && at[0] == 0 {
-			b.WriteString(line[:at[1]])
-			line = line[at[1]:]
-			continue
+	for column := 1; column < width; {
+		n := len(leading.FindString(line))
+		if n == 0 {
+			_, n = utf8.DecodeRuneInString(line)
+			column++
 		}
-		_, n := utf8.DecodeRuneInString(line)
-		switch column++; {
-		case column < width:
-			b.WriteString(line[:n])
-		case column == width:
-			b.WriteString("…")
-		}
+		b.WriteString(line[:n])
 		line = line[n:]
 	}
-	return b.String()
+	return b.String() + "…" + strings.Join(colour.FindAllString(line, -1), "")
 }
