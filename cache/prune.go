@@ -156,9 +156,6 @@ func (c *Cache) pruneLater(h v1.Hash) {
 	if n := c.unpruned.Add(e.Size); n-e.Size > 0 && n < c.pruneEvery() {
 		return
 	}
-	if len(c.pruning) > 0 { // somebody is at it; the next commit looks again
-		return
-	}
 	c.unpruned.Store(1)
 	if !c.fills.whileOpen(func() { c.background.Add(1) }) {
 		return

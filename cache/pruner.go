@@ -184,7 +184,7 @@ func (pr *pruner) removeOne(tx *layout.Tx, p PrunePolicy, s step, held map[v1.Ha
 
 // worthRemembering reports whether an entry says something without its bytes.
 func (u *Usage) worthRemembering() bool {
-	return u.Form == FormCompressed || len(u.Keys) > 0
+	return u.Form == FormCompressed && u.DiffID != (v1.Hash{}) || len(u.Keys) > 0
 }
 
 // forget removes what is remembered and too much: of All, everything; else the

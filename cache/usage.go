@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/ocicache/ocicache"
+	"github.com/ocicache/ocicache/compression"
 	"github.com/ocicache/ocicache/index"
 	"github.com/ocicache/ocicache/internal/filter"
 	"github.com/ocicache/ocicache/layout"
@@ -19,12 +20,24 @@ import (
 // A Form says which of a layer's forms a blob is.
 type Form string
 
-// The forms. A layer that is distributed uncompressed is of the second.
+// The forms. A layer that is distributed uncompressed is of the second. While
+// no diffID is known, the media type tells.
 const (
 	FormCompressed   Form = "compressed"
 	FormUncompressed Form = "uncompressed"
-	FormUnknown      Form = "unknown" // what it decompresses to was never seen or said
+	FormUnknown      Form = "unknown"
 )
+
+// formOfType returns the form that a media type says.
+func formOfType(mediaType string) Form {
+	switch {
+	case !compression.IsLayer(mediaType):
+		return FormUnknown
+	case compression.Uncompressed(mediaType) == mediaType:
+		return FormUncompressed
+	}
+	return FormCompressed
+}
 
 // A Usage is a blob that the cache has, or remembers.
 type Usage struct {
@@ -150,8 +163,11 @@ func (c *Cache) DiskUsage(ctx context.Context, filters ...string) ([]Usage, erro
 func (c *Cache) usages(ctx context.Context) ([]Usage, error) {
 	c.catchUp()
 	held, err := c.held(ctx)
-	if err != nil {
-		return nil, err
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case err != nil:
+		c.fault(err) // what processes hold is not shown; who prunes looks again
 	}
 	reached, err := c.reached()
 	if err != nil {
@@ -204,7 +220,7 @@ func findSources(all []Usage) {
 func (c *Cache) usage(d index.Detail) Usage {
 	u := Usage{
 		Digest: d.Digest, DiffID: d.DiffID, MediaType: types.MediaType(d.MediaType), Size: d.Size,
-		Form: FormUnknown, Created: at(d.Created), Pins: d.Pins, Keys: d.Keys, Origin: d.Origin, InUse: c.uses.isOpen(d.Digest),
+		Form: formOfType(d.MediaType), Created: at(d.Created), Pins: d.Pins, Keys: d.Keys, Origin: d.Origin, InUse: c.uses.isOpen(d.Digest),
 		compressedHere: d.Codec != "", put: d.Put,
 	}
 	if size, _, err := c.layout.StatBlob(d.Digest); err == nil {

@@ -70,7 +70,7 @@ func TestAdopt(t *testing.T) {
 
 // What is no layout is said to be none, and makes no cache.
 func TestAdoptNothing(t *testing.T) {
-	dir, broken := newDir(t), t.TempDir()
+	broken := t.TempDir()
 	if _, err := layout.Write(broken, empty.Index); err != nil {
 		t.Fatal(err)
 	}
@@ -82,6 +82,7 @@ func TestAdoptNothing(t *testing.T) {
 		t.TempDir():                   "is no OCI image layout: name a directory",
 		broken:                        "have the tool that wrote it write it again",
 	} {
+		dir := newDir(t)
 		stdout, stderr, code := run(t, "adopt", "--dir", dir, from)
 		if code != 1 || stdout != "" || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%s: got %d, %q, %q", from, code, stdout, stderr)

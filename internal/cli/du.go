@@ -44,9 +44,10 @@ func (a *app) duCommand() *cobra.Command {
 		Use:   "du [FILTER...]",
 		Short: "Show what the cache takes on disk",
 		Long: `Show how many bytes the cache takes, by form, and how much of that could be made
-again from the rest, is needed by more than one thing, or is pinned. With --graph,
-show it by age and by use as well. Age is the time since the last use, or since
-the blob was made if it was never used. With -o json, all of it is there always.
+again from the rest, is needed by more than one thing, or is pinned. With
+--graph, show it by age and by use as well. Age is the time since the last use,
+or since the blob was made if it was never used. With -o json, all of it is
+there always.
 
 ` + filterHelp,
 		Example: `  ocicache du

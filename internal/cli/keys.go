@@ -74,8 +74,8 @@ func (a *app) keysRmCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rm KEY...",
 		Short: "Forget build keys; the layers stay",
-		Long: `Forget build keys, and those that were recorded longer ago than --older-than. The
-layers stay. A key whose age is not known is not old.`,
+		Long: `Forget build keys, and those that were recorded longer ago than --older-than.
+The layers stay. A key whose age is not known is not old.`,
 		Example: `  ocicache keys rm go-build-linux
   ocicache keys rm --older-than 30d`,
 		Args: func(cmd *cobra.Command, args []string) error {

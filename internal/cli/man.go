@@ -24,8 +24,8 @@ func (a *app) manCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "man DIR",
 		Short: "Write manual pages",
-		Long: `Write a manual page for each command to DIR, which is made if there is none: then
-man DIR/ocicache-pull.1 shows that of pull. The pages have no date unless
+		Long: `Write a manual page for each command to DIR, which is made if there is none:
+then man DIR/ocicache-pull.1 shows that of pull. The pages have no date unless
 SOURCE_DATE_EPOCH is set, in seconds since 1970: the same version always writes
 the same.`,
 		Example: `  ocicache man man1`,

@@ -45,8 +45,8 @@ nothing lists. --all, --filter and --keep-duration say what may be removed; of
 that, the limits remove just so much that they hold, and without a limit all of
 it goes. Sizes are in bytes or as in 10GB or 1.5GiB, durations as in 36h or 7d.
 
-With --policy, a file holds several policies, applied one after the other: a JSON
-list of objects whose fields are named as the flags above are.
+With --policy, a file holds several policies, applied one after the other: a
+JSON list of objects whose fields are named as the flags above are.
 
   [{"filter": "form==uncompressed", "keep-duration": "2d"},
    {"filter": ["size>1GB", "usecount==0"], "keep-duration": "7d"},

@@ -50,6 +50,7 @@ func (a *app) root() *cobra.Command {
   ocicache prune --max-bytes 10GB`,
 		Args:                       noSubcommand,
 		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Version:                    version().Version,
 		PersistentPreRunE:          a.check,
 		SilenceErrors:              true,
 		SilenceUsage:               true,

@@ -61,7 +61,7 @@ func (a *app) statsCommand() *cobra.Command {
 		Short: "Show what the cache holds, and whether it is worth its space",
 		Long: `Show what the cache holds, how often that was used, and where it came from. What
 was served from the cache is not measured: it is the sum of all recorded uses,
-each counted as the whole blob. Of blobs that were forgotten, nothing is counted.`,
+each counted as the whole blob. Of blobs that were forgotten, nothing counts.`,
 		Example: `  ocicache stats
   ocicache stats -o json`,
 		Args: exactly(0),
@@ -189,7 +189,7 @@ func (a *app) statsText(v statsJSON) string {
 		"pairs", fmt.Sprintf("%d verified, %d claimed, %d refuted", v.Pairs.Verified, v.Pairs.Claimed, v.Pairs.Refuted),
 		"used", v.used(a.now()),
 		"served", v.served(),
-		"never used", fmt.Sprintf("%s of %s", size(v.Unused.Bytes), size(v.Bytes)),
+		"unused", fmt.Sprintf("%s of %s", size(v.Unused.Bytes), size(v.Bytes)),
 		"keys", fmt.Sprint(v.Keys),
 		"pins", v.pins(),
 	)

@@ -68,7 +68,7 @@ func TestStats(t *testing.T) {
 		t.Errorf("got %+v, want %d bytes for %d", c, gz, tar)
 	}
 	text := ok(t, "stats", "--dir", f.dir)
-	for _, want := range []string{f.dir, "2 (3 blobs present, 0 remembered)", "1 verified, 1 claimed", "to 1: 1", "served     about", "release", "not known"} {
+	for _, want := range []string{f.dir, "2 (3 blobs present, 0 remembered)", "1 verified, 1 claimed", "to 1: 1", "served   about", "release", "not known"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
@@ -97,8 +97,8 @@ func TestStatsEmpty(t *testing.T) {
 	f := newFixture(t)
 	ok(t, "cat", "--dir", f.dir, f.digests[1])
 	for _, tt := range []struct{ prune, served string }{
-		{"--filter=present", "served     about "},
-		{"--all", "served     nothing yet"},
+		{"--filter=present", "served   about "},
+		{"--all", "served   nothing yet"},
 	} {
 		ok(t, "prune", "--dir", f.dir, tt.prune)
 		got := decoded[statistics](t, "stats", "--dir", f.dir)
@@ -106,7 +106,7 @@ func TestStatsEmpty(t *testing.T) {
 			t.Errorf("%s: got %+v", tt.prune, got)
 		}
 		text := ok(t, "stats", "--dir", f.dir)
-		if !strings.Contains(text, "on disk    nothing") || !strings.Contains(text, tt.served) || strings.Contains(text, "NaN") || strings.Contains(text, "Inf") {
+		if !strings.Contains(text, "on disk  nothing") || !strings.Contains(text, tt.served) || strings.Contains(text, "NaN") || strings.Contains(text, "Inf") {
 			t.Errorf("%s: got\n%s", tt.prune, text)
 		}
 	}

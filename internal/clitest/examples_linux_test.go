@@ -34,18 +34,22 @@ func TestExamples(t *testing.T) {
 	proxy, roots := hub(t, images)
 	env := append(os.Environ(), "HTTPS_PROXY="+proxy, "NO_PROXY=", "no_proxy=", "SSL_CERT_FILE="+roots, "DOCKER_CONFIG=/none")
 	cache := filepath.Join(t.TempDir(), "cache")
-	shell(t, append(env, "OCICACHE_DIR="+cache), "ocicache pull --quiet --both debian:12")
-	shell(t, append(env, "OCICACHE_DIR="+cache), "ocicache pin release $(ocicache ls -q present)")
+	shell(t, "", append(env, "OCICACHE_DIR="+cache), "ocicache pull --quiet --both debian:12")
+	shell(t, "", append(env, "OCICACHE_DIR="+cache), "ocicache pin release $(ocicache ls -q present)")
 	build(t, cache, "go-build-linux")
 
 	examples := 0
 	for _, command := range append(commands(t, "ocicache"), "ocicache") {
+		work := t.TempDir() // one line's layout is another one's argument
+		if err := os.WriteFile(filepath.Join(work, "policies.json"), []byte(`[{"all": true, "max-bytes": "10GB"}]`), 0o600); err != nil {
+			t.Fatal(err)
+		}
 		for _, line := range section(t, command, "Examples:") {
 			dir := filepath.Join(t.TempDir(), "cache")
 			if err := os.CopyFS(dir, os.DirFS(cache)); err != nil {
 				t.Fatal(err)
 			}
-			shell(t, append(env, "OCICACHE_DIR="+dir), line)
+			shell(t, work, append(env, "OCICACHE_DIR="+dir), line)
 			examples++
 		}
 	}
@@ -54,12 +58,12 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// shell runs a line, which has to end well and to say nothing on standard error.
-func shell(t *testing.T, env []string, line string) {
+// shell runs a line in a directory, which has to end well and to say nothing on standard error.
+func shell(t *testing.T, dir string, env []string, line string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", line)
 	var stderr bytes.Buffer
-	cmd.Env, cmd.Dir, cmd.Stderr = env, t.TempDir(), &stderr
+	cmd.Env, cmd.Dir, cmd.Stderr = env, dir, &stderr
 	if err := cmd.Run(); err != nil || stderr.Len() > 0 {
 		t.Errorf("%s: %v: %s", line, err, &stderr)
 	}
