@@ -235,9 +235,14 @@ func (c *Cache) remember(key string, k index.BuildKey, e index.Entry) {
 	}
 	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
 		records := [][]byte{index.KeyRecord(key, k)}
-		if _, ok := c.catalog.get(e.Digest); !ok { // it was pruned already
+		now, ok := c.catalog.get(e.Digest)
+		switch {
+		case !ok: // it was pruned already
 			e.ModTime, e.Unsynced = 0, ""
 			records = append([][]byte{index.PutRecord(e)}, records...)
+		case now.Pair == index.Unknown && e.Pair != index.Unknown: // the fill was not told
+			now.DiffID, now.Pair = e.DiffID, e.Pair
+			records = append([][]byte{index.PutRecord(now)}, records...)
 		}
 		return tx.Append(records...)
 	})

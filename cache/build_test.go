@@ -240,6 +240,37 @@ func TestBuildChanges(t *testing.T) {
 	}
 }
 
+// The diffID of a layer that was built as a blob is known later, if it was
+// when it was built; else it is found by reading.
+func TestBuildDiffID(t *testing.T) {
+	want := makeLayer(1, 1000)
+	for name, test := range map[string]struct {
+		make  func() (v1.Layer, error)
+		known bool
+	}{
+		"known":   {func() (v1.Layer, error) { return fake(want), nil }, true},
+		"unknown": {func() (v1.Layer, error) { return partial.CompressedToLayer(&blobLayer{fake(want)}) }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := open(t)
+			b := &builder{make: test.make}
+			mustBuild(t, c, "key", b)
+			diffID, err := mustBuild(t, c, "key", b).DiffID()
+			if err != nil || diffID != want.diffID() || b.n.Load() != 1 {
+				t.Errorf("got %s, %v, built %d times; want %s", diffID, err, b.n.Load(), want.diffID())
+			}
+			if got := !exists(blobPath(dirOf(c), want.diffID())); got != test.known {
+				t.Errorf("nothing was read for it: %v, want %v", got, test.known)
+			}
+		})
+	}
+}
+
+// blobLayer is what does not know its diffID.
+type blobLayer struct{ *fakeLayer }
+
+func (b *blobLayer) DiffID() {}
+
 // Keys are listed and dropped; several share a layer; they go with it.
 func TestBuildKeys(t *testing.T) {
 	c := open(t)

@@ -54,6 +54,9 @@ func isUncompressed(l v1.Layer) bool {
 // all of itself.
 func knowsDiffID(l v1.Layer) bool {
 	core, _ := native(l)
+	if b, ok := core.(*builtLayer); ok {
+		return b.e.DiffID != v1.Hash{}
+	}
 	_, ok := core.(partial.WithDiffID)
 	return ok
 }
