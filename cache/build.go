@@ -185,7 +185,7 @@ func (c *Cache) keepTar(ctx context.Context, l v1.Layer) (index.Entry, error) {
 		return index.Entry{}, err
 	}
 	packed, err := c.resolve(diffID)
-	if errors.Is(err, ErrNotFound) {
+	if err != nil && !errors.Is(err, ErrClosed) { // the tar was not kept, or cannot be read
 		packed, err = c.packBuilt(l, diffID)
 	}
 	if err != nil {

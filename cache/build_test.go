@@ -33,6 +33,10 @@ func (b *builder) build(context.Context) (v1.Layer, error) {
 	return b.make()
 }
 
+func builderOf(c content) *builder {
+	return &builder{make: func() (v1.Layer, error) { return fake(c), nil }}
+}
+
 func mustBuild(t *testing.T, c *cache.Cache, key string, b *builder, opts ...cache.BuildOption) v1.Layer {
 	t.Helper()
 	l, err := c.Build(t.Context(), key, b.build, opts...)

@@ -3,6 +3,7 @@ package cache
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
 
@@ -26,7 +27,11 @@ func (c *Cache) Pin(h v1.Hash) (release func(), err error) {
 	}
 	var held []v1.Hash
 	err = c.layout.Update(c.ctx, func(tx *layout.Tx) error {
-		for _, blob := range c.blobsOf(h) {
+		blobs, err := c.blobsOf(h)
+		if err != nil {
+			return err
+		}
+		for _, blob := range blobs {
 			if err := tx.Hold(blob); err != nil {
 				return err
 			}
@@ -63,22 +68,33 @@ func (c *Cache) letGo(held []v1.Hash) {
 
 // blobsOf returns the blobs that are there of a hash: its own, or else the
 // compressed forms of a diffID.
-func (c *Cache) blobsOf(h v1.Hash) []v1.Hash {
-	if _, ok := c.catalog.get(h); ok && c.isThere(h) {
-		return []v1.Hash{h}
+func (c *Cache) blobsOf(h v1.Hash) ([]v1.Hash, error) {
+	if _, ok := c.catalog.get(h); ok {
+		if there, err := c.isThere(h); there || err != nil {
+			return []v1.Hash{h}, err
+		}
 	}
 	var hs []v1.Hash
 	for _, v := range c.catalog.variants(h) {
-		if c.isThere(v.Digest) {
+		there, err := c.isThere(v.Digest)
+		if err != nil {
+			return nil, err
+		}
+		if there {
 			hs = append(hs, v.Digest)
 		}
 	}
-	return hs
+	return hs, nil
 }
 
-func (c *Cache) isThere(h v1.Hash) bool {
+// isThere reports whether the bytes of a hash are there. A disk that does not
+// tell is an error: what is there may be pinned.
+func (c *Cache) isThere(h v1.Hash) (bool, error) {
 	_, _, err := c.layout.StatBlob(h)
-	return err == nil
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // PinAs keeps the bytes of some hashes from being pruned until [Cache.Unpin],
@@ -96,7 +112,10 @@ func (c *Cache) PinAs(name string, hs ...v1.Hash) error {
 	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
 		var blobs []v1.Hash
 		for _, h := range hs {
-			of := c.blobsOf(h)
+			of, err := c.blobsOf(h)
+			if err != nil {
+				return err
+			}
 			if len(of) == 0 {
 				return notFound(h)
 			}

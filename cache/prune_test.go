@@ -306,6 +306,20 @@ func TestPruneProperty(t *testing.T) {
 	}
 }
 
+// wantListed asserts that a cache has some blobs, and neither has nor
+// remembers others.
+func wantListed(t *testing.T, c *cache.Cache, want ...v1.Hash) {
+	t.Helper()
+	var got []v1.Hash
+	for _, u := range usages(t, c, "present") {
+		got = append(got, u.Digest)
+	}
+	slices.SortFunc(want, func(a, b v1.Hash) int { return strings.Compare(a.String(), b.String()) })
+	if !slices.Equal(got, want) || len(usages(t, c)) != len(want) {
+		t.Errorf("got %v, want %v", usages(t, c), want)
+	}
+}
+
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil

@@ -170,7 +170,7 @@ func (pr *pruner) removeOne(tx *layout.Tx, p PrunePolicy, s step, held map[v1.Ha
 		return Removal{}, err
 	case !ok, held[s.Digest], len(c.catalog.pinsOf(s.Digest)) > 0, c.uses.isOpen(s.Digest):
 		return Removal{}, errNotPruned
-	case c.catalog.put(s.Digest) != s.put, at(c.use(s.Digest).Last).After(s.LastUsed): // committed or used again
+	case c.catalog.put(s.Digest) != s.put, c.use(s.Digest).Count > s.UseCount: // committed or used again
 		return Removal{}, errNotPruned
 	}
 	r := Removal{Digest: s.Digest, Bytes: size, Reason: s.reason, Forgotten: p.All || !s.worthRemembering()}
@@ -207,7 +207,11 @@ func (pr *pruner) forget(ctx context.Context, p PrunePolicy, f *filter.Filter, a
 		var done []Removal
 		err := pr.c.layout.Update(ctx, func(tx *layout.Tx) error {
 			for _, u := range batch {
-				if _, ok := pr.c.catalog.get(u.Digest); !ok || pr.c.isThere(u.Digest) || len(pr.c.catalog.pinsOf(u.Digest)) > 0 {
+				there, err := pr.c.isThere(u.Digest)
+				if err != nil {
+					return err
+				}
+				if _, ok := pr.c.catalog.get(u.Digest); !ok || there || len(pr.c.catalog.pinsOf(u.Digest)) > 0 {
 					continue
 				}
 				if !p.DryRun {

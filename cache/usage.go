@@ -2,7 +2,9 @@ package cache
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -179,7 +181,10 @@ func (c *Cache) usages(ctx context.Context) ([]Usage, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		u := c.usage(d)
+		u, err := c.usage(d)
+		if err != nil {
+			return nil, err
+		}
 		u.Pinned = len(u.Pins) > 0 || held[u.Digest]
 		u.foreign = reached[u.Digest.String()]
 		u.Shared = u.foreign || len(u.Keys)+len(u.Pins) > 1
@@ -217,14 +222,17 @@ func findSources(all []Usage) {
 }
 
 // usage returns what an entry says, and whether its bytes are there.
-func (c *Cache) usage(d index.Detail) Usage {
+func (c *Cache) usage(d index.Detail) (Usage, error) {
 	u := Usage{
 		Digest: d.Digest, DiffID: d.DiffID, MediaType: types.MediaType(d.MediaType), Size: d.Size,
 		Form: formOfType(d.MediaType), Created: at(d.Created), Pins: d.Pins, Keys: d.Keys, Origin: d.Origin, InUse: c.uses.isOpen(d.Digest),
 		compressedHere: d.Codec != "", put: d.Put,
 	}
-	if size, _, err := c.layout.StatBlob(d.Digest); err == nil {
+	switch size, _, err := c.layout.StatBlob(d.Digest); {
+	case err == nil:
 		u.Present, u.Size = true, size
+	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrInvalid):
+		return u, err
 	}
 	switch {
 	case d.Tar:
@@ -236,7 +244,7 @@ func (c *Cache) usage(d index.Detail) Usage {
 	}
 	use := c.use(d.Digest)
 	u.LastUsed, u.UseCount = at(use.Last), use.Count
-	return u
+	return u, nil
 }
 
 func at(seconds int64) time.Time {

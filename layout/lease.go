@@ -54,6 +54,9 @@ func (l *Layout) hold(h v1.Hash, n int) error {
 	return err
 }
 
+// writeLease replaces the file as a whole: what it held before, it holds until
+// then. Nothing is synced, since no lease outlives its process. The writers'
+// lock keeps the new file from being swept.
 func (l *Layout) writeLease() error {
 	var b bytes.Buffer
 	for h, n := range l.lease.holds {
@@ -61,12 +64,20 @@ func (l *Layout) writeLease() error {
 			fmt.Fprintln(&b, h)
 		}
 	}
-	f, err := l.leases.open(l.lease.name, os.O_WRONLY|os.O_CREATE|os.O_TRUNC)
+	tmp := stateDir + "/new-lease-" + random()
+	f, err := l.root.open(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(b.Bytes())
-	return errors.Join(err, f.Close())
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = l.root.rename(tmp, l.leases.name+"/"+l.lease.name)
+	}
+	if err != nil {
+		_ = l.root.remove(tmp)
+	}
+	return err
 }
 
 // endLease removes this process's lease.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -22,26 +23,32 @@ func (l *Layout) lockNew(d *folder) (name string, lock *flock.Flock, err error) 
 		name := random()
 		lock := l.flock(d.name + "/" + name + lockSuffix)
 		ok, err := l.tryLock(lock, d.name+"/"+name+lockSuffix)
-		if err != nil {
-			return "", nil, err
+		if ok {
+			ok, err = isOf(lock, d, name)
 		}
-		if ok && isOf(lock, d, name) {
+		if ok {
 			return name, lock, nil
 		}
 		_ = lock.Close()
+		if err != nil {
+			return "", nil, err
+		}
 	}
 	return "", nil, fmt.Errorf("%s: the directory is another one than was opened", l.path(d.name))
 }
 
 // isOf reports whether a lock is on the lock file of that name, not on one
 // that was removed before it was locked.
-func isOf(lock *flock.Flock, d *folder, name string) bool {
+func isOf(lock *flock.Flock, d *folder, name string) (bool, error) {
 	held, err := lock.Stat()
 	if err != nil {
-		return false
+		return false, err
 	}
 	there, err := d.lstat(name + lockSuffix)
-	return err == nil && os.SameFile(held, there)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && os.SameFile(held, there), err
 }
 
 // unlock removes a lock file, and gives the lock up.
@@ -56,7 +63,11 @@ func unlock(lock *flock.Flock, d *folder, name string) error {
 // did. The lock file is made if it is missing: another tool may have removed it.
 func (l *Layout) sweepFile(d *folder, name string) bool {
 	lock := l.flock(d.name + "/" + name + lockSuffix)
-	if ok, err := lock.TryLock(); err != nil || !ok || !isOf(lock, d, name) {
+	ok, err := lock.TryLock()
+	if ok {
+		ok, err = isOf(lock, d, name)
+	}
+	if err != nil || !ok {
 		_ = lock.Close()
 		return false
 	}
@@ -72,21 +83,27 @@ func (l *Layout) LockKey(ctx context.Context, name string) (unlockKey func() err
 	if l.readOnly {
 		return nil, fmt.Errorf("%s: %w", l.dir, ErrReadOnly)
 	}
-	for wait := time.Millisecond; ; wait = min(2*wait, 100*time.Millisecond) {
+	removed := 0 // how often the lock was had, of a file that was not there any more
+	for wait := time.Millisecond; removed < 10; wait = min(2*wait, 100*time.Millisecond) {
 		file := keyDir + "/" + name + lockSuffix
 		lock := l.flock(file)
 		ok, err := l.tryLock(lock, file)
-		if err != nil {
-			return nil, fmt.Errorf("lock %s: %w", l.path(file), err)
+		if ok {
+			removed++
+			ok, err = isOf(lock, l.keys, name)
 		}
-		if ok && isOf(lock, l.keys, name) {
+		if ok {
 			return func() error { return unlock(lock, l.keys, name) }, nil
 		}
 		_ = lock.Close()
+		if err != nil {
+			return nil, fmt.Errorf("lock %s: %w", l.path(file), err)
+		}
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
 			return nil, fmt.Errorf("lock %s: %w (%w)", l.path(file), ErrLocked, ctx.Err())
 		}
 	}
+	return nil, fmt.Errorf("%s: the directory is another one than was opened", l.path(l.keys.name))
 }
