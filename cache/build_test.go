@@ -221,6 +221,29 @@ func TestBuildInAnotherProcess(t *testing.T) {
 	}
 }
 
+// A process is killed in the middle of its build function while another one
+// waits for the key, which goes on.
+func TestBuilderKilled(t *testing.T) {
+	dir := t.TempDir()
+	builds, waits := start(t, "serve", dir, ""), start(t, "serve", dir, "")
+	builds.tell("building 1")
+	builds.want("building")
+	waits.do("stop before lock .ocicache/keys/", "done")
+	waits.tell("build 1")
+	waits.want("stopped")
+	waits.tell("again")
+	waits.want("stopped") // the key was locked
+	builds.kill()
+	waits.do("go on", "built")
+	waits.end()
+	c := openDir(t, dir)
+	b := builderOf(small(1))
+	checkBuilt(t, mustBuild(t, c, "key 1", b), small(1))
+	if got := b.n.Load(); got != 0 {
+		t.Errorf("built %d times, want none: the one that waited has", got)
+	}
+}
+
 // A builder that is not deterministic: what it builds again is not taken for
 // what it built, and WithVerifyBuilds tells.
 func TestBuildChanges(t *testing.T) {

@@ -27,9 +27,12 @@ type crash struct {
 	had  ledger                    // what must be so before
 	opts []cache.Option
 	run  func(c *cache.Cache) error
+	// then looks at a copy of the directory, before wantSound does at the
+	// directory itself. It may be nil.
+	then func(t *testing.T, dir string, said []string)
 }
 
-var crashes = []crash{
+var crashes = append(lifecycleCrashes, []crash{
 	{
 		name: "create", dir: (*testing.T).TempDir,
 		run: func(*cache.Cache) error { return nil },
@@ -62,7 +65,7 @@ var crashes = []crash{
 		name: "quarantine", dir: corruptDir, had: ledger{1: "corrupt", 2: "filled", 3: "filled"},
 		run: func(c *cache.Cache) error { return fillAloud(c, 1, "compressed", "uncompressed") },
 	},
-}
+}...)
 
 // settled is what settledDir holds: 1 and 2 in index.json, 3 in the journal.
 var settled = ledger{1: "filled", 2: "filled", 3: "filled"}
@@ -190,25 +193,31 @@ func TestCrash(t *testing.T) {
 	for i, crash := range crashes {
 		t.Run(crash.name, func(t *testing.T) {
 			t.Parallel()
-			prepared, tmp := crash.dir(t), t.TempDir()
+			prepared, tmp := crash.dir(t), memoryDir(t)
 			for n := 0; ; n += stride() {
 				dir := filepath.Join(tmp, strconv.Itoa(n))
 				copyDir(t, dir, prepared)
 				out, err := command("crash", dir, fmt.Sprint(i, " ", n)).Output()
 				lines := strings.Split(string(out), "\n")
-				if slices.Contains(lines, "ended") {
-					if err != nil {
-						t.Errorf("the process failed: %v", err)
-					}
-					t.Logf("killed at %d points", n/stride())
-					return
-				}
-				if at := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "killed") }); at < 0 {
+				ended := slices.Contains(lines, "ended")
+				if ended && err != nil || !ended && !strings.Contains(string(out), "killed before") {
 					t.Fatalf("at point %d: the process failed: %v\n%s", n, err, out)
 				}
-				t.Run(strconv.Itoa(n), func(t *testing.T) { wantSound(t, dir, crash.had, lines) })
+				t.Run(strconv.Itoa(n), func(t *testing.T) {
+					if crash.then != nil {
+						other := dir + "-copy"
+						t.Cleanup(func() { must(os.RemoveAll(other)) })
+						copyDir(t, other, dir)
+						crash.then(t, other, lines)
+					}
+					wantSound(t, dir, crash.had, lines)
+				})
 				if t.Failed() {
 					t.Fatalf("at point %d the process said\n%s", n, out)
+				}
+				if ended {
+					t.Logf("killed at %d points", n/stride())
+					return
 				}
 				must(os.RemoveAll(dir))
 			}

@@ -17,6 +17,11 @@ import (
 func (r *run) after() {
 	t, fx := r.t, r.fx
 	t.Helper()
+	for _, h := range r.s.held {
+		if got := digestOf(readFile(t, blobPath(r.dir, h))); got != h {
+			t.Errorf("%s was held, and holds bytes of %s", h, got)
+		}
+	}
 	c, err := cache.Open(r.dir, cache.WithSync(cache.SyncNever)) // for speed: what is synced is not the question
 	if err != nil {
 		t.Errorf("Open: %v", err)

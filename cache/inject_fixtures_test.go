@@ -4,6 +4,7 @@ import (
 	archivetar "archive/tar"
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -17,6 +18,7 @@ import (
 	ggcrlayout "github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/stream"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
@@ -33,6 +35,8 @@ type fixtures struct {
 	shared    known // the blob, which another tool's image reaches
 
 	fresh, other, next known // not there
+	packed             known // not there; its blob is what we would make of its tar
+	streamed           known // not there; its blob is what go-containerregistry makes of a stream
 
 	foreign v1.Hash // the other tool's image
 }
@@ -65,6 +69,8 @@ func makeFixtures(t *testing.T) *fixtures {
 		fresh:     knownOf(dense(70_000)), // a blob of more than one chunk
 		other:     knownOf(makeLayer(18, 10_000)),
 		next:      knownOf(makeLayer(19, 10_000)),
+		packed:    packed(t, makeTar(20, 10_000)),
+		streamed:  streamed(t, makeTar(21, 10_000)),
 	}
 	c := openDir(t, filepath.Join(memory, "cache"))
 	dir := dirOf(c)
@@ -127,6 +133,16 @@ func packed(t *testing.T, tar []byte) known {
 		t.Fatal(err)
 	}
 	return knownOf(content{blob: readAll(t, l.Compressed), tar: tar, mediaType: mt})
+}
+
+func streamOf(tar []byte) *stream.Layer {
+	return stream.NewLayer(io.NopCloser(bytes.NewReader(tar)))
+}
+
+// streamed returns a tar and what a stream of it is compressed to.
+func streamed(t *testing.T, tar []byte) known {
+	t.Helper()
+	return knownOf(content{blob: readAll(t, streamOf(tar).Compressed), tar: tar, mediaType: types.DockerLayer})
 }
 
 func tarOf(t *testing.T, tar []byte) v1.Layer {

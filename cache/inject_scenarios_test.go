@@ -3,7 +3,6 @@ package cache_test
 import (
 	"bytes"
 	"errors"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -11,7 +10,6 @@ import (
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/stream"
 
 	"github.com/ocicache/ocicache/cache"
 )
@@ -21,8 +19,10 @@ import (
 type scenario struct {
 	name  string
 	empty bool      // begin without a directory
+	once  bool      // what is built can be read once
 	uses  []known   // what is looked at closely afterwards
 	gone  []v1.Hash // what may be gone then
+	held  []v1.Hash // what must be on the disk then
 	run   func(r *run)
 }
 
@@ -32,6 +32,7 @@ func scenarios(fx *fixtures) []scenario {
 		suspect("suspect and good", fx.kept, nil, func(b []byte) {}),
 		suspect("suspect and bad", fx.kept, []v1.Hash{fx.kept.blobHash, fx.kept.tarHash}, func(b []byte) { b[100] ^= 1 }),
 	}
+	list = append(list, lifecycleScenarios(fx)...)
 	// Of a cache that is open already.
 	through := func(name string, uses []known, f func(r *run, c *cache.Cache), opts ...cache.Option) {
 		list = append(list, scenario{name: name, uses: uses, run: func(r *run) {
@@ -189,7 +190,7 @@ func streaming(fx *fixtures) scenario {
 		c := r.open()
 		r.arm(true)
 		tar := fx.other.tar
-		got, err := tryRead(c.Layer(stream.NewLayer(io.NopCloser(bytes.NewReader(tar)))).Uncompressed)
+		got, err := tryRead(c.Layer(streamOf(tar)).Uncompressed)
 		r.note(err)
 		unreadable := slices.ContainsFunc(r.injected(), func(f *fault) bool { return f.op == "read" })
 		switch {

@@ -103,6 +103,7 @@ type run struct {
 
 	caches  []*cache.Cache
 	deleted []v1.Hash // what Delete said it deleted
+	pruned  bool      // Prune said that it did
 	foreign []v1.Hash // what other tools added to the index
 	theirs  []v1.Hash // the blobs then
 
@@ -284,8 +285,8 @@ func (r *run) play() {
 }
 
 // surfaced asserts that a failed write is told of: counted, returned or
-// logged. One is made up for: Delete, on a full disk, first makes room for its
-// record.
+// logged. One is made up for: Delete and Prune, on a full disk, first make
+// room for their record.
 func (r *run) surfaced() {
 	r.t.Helper()
 	s, errs := r.stats(), errors.Join(r.errs...)
@@ -297,7 +298,7 @@ func (r *run) surfaced() {
 		if errors.As(errs, new(*fault)) || strings.Contains(r.log.String(), f.Error()) {
 			return
 		}
-		if len(r.deleted) > 0 && f.errno == syscall.ENOSPC && f.name == ".ocicache/journal" {
+		if (len(r.deleted) > 0 || r.pruned) && f.errno == syscall.ENOSPC && f.name == ".ocicache/journal" {
 			continue
 		}
 		if slices.Contains([]string{"write", "create", "mkdir", "sync", "rename", "truncate", "lock"}, f.op) {

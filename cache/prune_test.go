@@ -442,6 +442,11 @@ func TestPruneInterleaved(t *testing.T) {
 			must(err)
 		},
 		"pinned by name": func(t *testing.T, c *cache.Cache, l content) { must(c.PinAs("x", l.digest())) },
+		"used": func(t *testing.T, c *cache.Cache, l content) {
+			other := openDir(t, dirOf(c))
+			readAll(t, other.Layer(fake(l)).Compressed)
+			must(other.Close()) // which journals the use
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
