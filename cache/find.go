@@ -51,7 +51,7 @@ func find(c *Cache) *finds {
 		return true
 	})
 	for e := range c.catalog.clone().Entries() {
-		if e.Tar && c.isThere(e.Variant) { // of which it can be made
+		if there, _ := c.isThere(e.Variant); there && e.Tar { // of which it can be made
 			continue
 		}
 		f.add(link{MediaType: types.MediaType(e.MediaType), Digest: e.Digest.String(), Size: e.Size}, found{claim: e.DiffID, tar: e.Tar})

@@ -196,9 +196,25 @@ func (pr *pruner) run(ctx context.Context, p PrunePolicy, f *filter.Filter) erro
 	if err := pr.debris(ctx, p); err != nil {
 		return err
 	}
-	all, err := pr.c.usages(ctx)
-	if err != nil {
-		return err
+	for round := 1; ; round++ {
+		all, refused, err := pr.shrink(ctx, p, f)
+		switch {
+		case err != nil, p.isDebrisOnly():
+			return err
+		case !refused, !p.hasLimit(), round == pruneRounds:
+			return pr.forget(ctx, p, f, all)
+		}
+	}
+}
+
+// pruneRounds is how often other blobs are looked for, because those that were
+// to go are held or used by then.
+const pruneRounds = 3
+
+// shrink removes bytes, and reports whether some that were to go did not.
+func (pr *pruner) shrink(ctx context.Context, p PrunePolicy, f *filter.Filter) (all []Usage, refused bool, err error) {
+	if all, err = pr.c.usages(ctx); err != nil {
+		return nil, false, err
 	}
 	var total int64
 	for _, u := range all {
@@ -208,17 +224,18 @@ func (pr *pruner) run(ctx context.Context, p PrunePolicy, f *filter.Filter) erro
 	}
 	defer func() { pr.report.Kept = total }()
 	if p.isDebrisOnly() {
-		return nil
+		return all, false, nil
 	}
 	keep := p.keep(total, pr.c.layout.Free())
-	for _, batch := range pr.plan(p, f, all, total-keep) {
-		n, err := pr.remove(ctx, p, batch)
-		total -= n
+	for _, batch := range pr.plan(p, f, all, total, keep) {
+		freed, n, err := pr.remove(ctx, p, batch)
+		total -= freed
+		refused = refused || n > 0
 		if err != nil {
-			return err
+			return nil, false, err
 		}
 	}
-	return pr.forget(ctx, p, f, all)
+	return all, refused, nil
 }
 
 // candidates returns what a policy may remove.

@@ -60,29 +60,31 @@ type step struct {
 // pruneBatch is how many blobs are removed while the writers' lock is held.
 const pruneBatch = 16
 
-// plan returns what goes, in order, until excess bytes are gone.
-func (pr *pruner) plan(p PrunePolicy, f *filter.Filter, all []Usage, excess int64) [][]step {
+// plan returns what goes of total bytes, in order, until so many are kept.
+func (pr *pruner) plan(p PrunePolicy, f *filter.Filter, all []Usage, total, keep int64) [][]step {
 	cs := slices.DeleteFunc(pr.candidates(p, f, all), func(u Usage) bool { return !u.Present })
 	rank(cs)
 	var steps []step
 	taken := map[v1.Hash]bool{}
 	take := func(u Usage, why string) {
-		taken[u.Digest] = true
-		excess -= u.Size
-		steps = append(steps, step{u, why + p.why(excess+u.Size)})
+		if total > keep && total-u.Size >= p.ReservedBytes {
+			steps = append(steps, step{u, why + p.why(total-keep)})
+			taken[u.Digest] = true
+			total -= u.Size
+		}
 	}
 	// Bytes that can be made again go first: tars, since decompressing is
 	// quick, then blobs that we compressed. Each needs its source to stay.
 	goes := func(h v1.Hash) bool { return taken[h] || pr.gone[h] }
 	for _, form := range []Form{FormUncompressed, FormCompressed} {
 		for _, u := range cs {
-			if stays := slices.DeleteFunc(slices.Clone(u.sources), goes); len(stays) > 0 && u.Form == form && excess > 0 {
+			if stays := slices.DeleteFunc(slices.Clone(u.sources), goes); len(stays) > 0 && u.Form == form {
 				take(u, fmt.Sprintf("can be made again from %s; ", stays[0]))
 			}
 		}
 	}
 	for _, u := range cs {
-		if !taken[u.Digest] && excess > 0 {
+		if !taken[u.Digest] {
 			take(u, "")
 		}
 	}
@@ -107,8 +109,9 @@ func (p PrunePolicy) why(excess int64) string {
 	return fmt.Sprintf("not used for %v", p.KeepDuration)
 }
 
-// remove removes the bytes of some blobs, and reports how many that were.
-func (pr *pruner) remove(ctx context.Context, p PrunePolicy, batch []step) (freed int64, err error) {
+// remove removes the bytes of some blobs, and reports how many that were, and
+// how many blobs stay.
+func (pr *pruner) remove(ctx context.Context, p PrunePolicy, batch []step) (freed int64, refused int, err error) {
 	var done []Removal
 	if p.DryRun {
 		for _, s := range batch {
@@ -124,6 +127,7 @@ func (pr *pruner) remove(ctx context.Context, p PrunePolicy, batch []step) (free
 				r, err := pr.removeOne(tx, p, s, held)
 				switch {
 				case errors.Is(err, errNotPruned):
+					refused++
 				case errors.Is(err, fs.ErrNotExist): // another process was quicker
 					freed += s.Size
 				case err != nil:
@@ -139,7 +143,7 @@ func (pr *pruner) remove(ctx context.Context, p PrunePolicy, batch []step) (free
 		freed += r.Bytes
 		pr.note(p, r)
 	}
-	return freed, err
+	return freed, refused, err
 }
 
 // note notes the removal of a blob, and of what was remembered of one.
