@@ -56,6 +56,7 @@ func (a *app) root() *cobra.Command {
 		SilenceUsage:               true,
 		SuggestionsMinimumDistance: 2,
 	}
+	root.Flags().Bool("version", false, "print the version") // else cobra adds another one
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.dir, "dir", "", "the cache's directory")
 	flags.StringVarP(&a.output, "output", "o", outputText, "how to print results: text or json")
