@@ -262,8 +262,16 @@ func (b *builtLayer) Size() (int64, error)                 { return b.e.Size, ni
 func (b *builtLayer) MediaType() (types.MediaType, error)  { return types.MediaType(b.e.MediaType), nil }
 func (b *builtLayer) Uncompressed() (io.ReadCloser, error) { return nil, errors.ErrUnsupported }
 
-// Compressed builds the layer again, in the form that it had.
+// Compressed fetches the layer from its home, if it has one, or builds it
+// again, in the form that it had.
 func (b *builtLayer) Compressed() (io.ReadCloser, error) {
+	if b.c.hasOrigin(b.e) {
+		rc, err := (&home{c: b.c, e: b.e}).Compressed()
+		if err == nil {
+			return rc, nil
+		}
+		b.c.o.log.Warn("building again what cannot be fetched", "digest", b.e.Digest, "err", err)
+	}
 	b.c.count.builds.Add(1)
 	l, err := b.build(b.c.ctx)
 	if err != nil {

@@ -34,14 +34,14 @@ func (c *Cache) Get(h v1.Hash) (v1.Layer, error) {
 
 func (c *Cache) get(h v1.Hash) v1.Layer {
 	e, ok := c.catalog.get(h)
-	if ok && (!e.Tar || e.Pair != index.Unknown) && c.readable(e) {
-		return &layer{c: c, digest: h}
+	if ok && (!e.Tar || e.Pair != index.Unknown) && c.obtainable(e) {
+		return c.known(e, v1.Hash{})
 	}
 	if ok && e.Tar && c.present(e) {
 		return &diffLayer{c: c, diffID: h}
 	}
 	for _, v := range c.catalog.variants(h) {
-		if v.Digest != h && c.present(v) {
+		if v.Digest != h && (c.hasOrigin(v) || c.present(v)) {
 			return &diffLayer{c: c, diffID: h}
 		}
 	}
@@ -118,8 +118,8 @@ func (c *Cache) resolve(diffID v1.Hash) (v1.Layer, error) {
 		if v.Pair == index.Claimed && !c.confirm(v, diffID) {
 			continue
 		}
-		l := &layer{c: c, digest: v.Digest, diffID: diffID}
-		if c.readable(v) {
+		l := c.known(v, diffID)
+		if c.obtainable(v) {
 			return l, nil
 		}
 		if remembered == nil {
@@ -150,11 +150,10 @@ func (c *Cache) confirm(v index.Entry, diffID v1.Hash) bool {
 	if holds, ok := c.checks.pairs.Load(pair); ok {
 		return holds.(bool)
 	}
-	if !c.present(v) {
+	if !c.hasOrigin(v) && !c.present(v) {
 		return false
 	}
-	l := &layer{c: c, digest: v.Digest, diffID: diffID}
-	rc, err := l.Uncompressed()
+	rc, err := c.known(v, diffID).Uncompressed()
 	if err != nil {
 		return false
 	}
@@ -244,8 +243,8 @@ func (d *diffLayer) Uncompressed() (io.ReadCloser, error) {
 		}
 	}
 	for _, v := range d.c.variants(d.diffID) {
-		if d.c.readable(v) {
-			return (&layer{c: d.c, digest: v.Digest, diffID: d.diffID}).Uncompressed()
+		if d.c.obtainable(v) {
+			return d.c.known(v, d.diffID).Uncompressed()
 		}
 	}
 	return nil, fmt.Errorf("cache: uncompressed: %w", d.c.missing(d.diffID))

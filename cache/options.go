@@ -31,6 +31,7 @@ type options struct {
 	closeTimeout    time.Duration
 	lockTimeout     time.Duration
 	progress        func(Progress)
+	origins         Origins
 	hook            layout.Hook      // for tests
 	clock           func() time.Time // likewise
 }

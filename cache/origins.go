@@ -1,0 +1,79 @@
+package cache
+
+import (
+	"fmt"
+	"io"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/ocicache/ocicache/index"
+)
+
+// Origins returns the layer that a repository has under a digest. It is asked
+// when bytes are needed that the cache knows the home of and does not hold, by
+// several goroutines at once. What its layer gives is checked like any other
+// origin's.
+type Origins func(repository string, d v1.Descriptor) (v1.Layer, error)
+
+// WithOrigins has blobs whose bytes are gone, or were never there, fetched from
+// the repository that they came from. [Cache.Get] then also finds those. The
+// default is to know no repository.
+func WithOrigins(o Origins) Option { return func(opts *options) { opts.origins = o } }
+
+// obtainable reports whether the bytes of an entry can be had without another
+// origin than those that the cache knows.
+func (c *Cache) obtainable(e index.Entry) bool { return c.hasOrigin(e) || c.readable(e) }
+
+func (c *Cache) hasOrigin(e index.Entry) bool { return c.o.origins != nil && e.Origin != "" && !e.Tar }
+
+// known returns the layer of an entry, with its home as the origin if that is
+// known.
+func (c *Cache) known(e index.Entry, diffID v1.Hash) *layer {
+	l := &layer{c: c, digest: e.Digest, diffID: diffID}
+	if c.hasOrigin(e) {
+		l.inner, _ = partial.CompressedToLayer(&home{c: c, e: e}) // which never fails
+		l.from = origin{desc: descriptorOf(e), repo: e.Origin}
+	}
+	return l
+}
+
+func descriptorOf(e index.Entry) *v1.Descriptor {
+	return &v1.Descriptor{Digest: e.Digest, Size: e.Size, MediaType: types.MediaType(e.MediaType)}
+}
+
+// A home is a layer where it is at home. It is a partial.CompressedLayer.
+type home struct {
+	c *Cache
+	e index.Entry
+}
+
+func (h *home) layer() (v1.Layer, error) {
+	l, err := h.c.o.origins(h.e.Origin, *descriptorOf(h.e))
+	if err != nil {
+		return nil, fmt.Errorf("cache: %s in %s: %w", h.e.Digest, h.e.Origin, err)
+	}
+	return l, nil
+}
+
+func (h *home) Digest() (v1.Hash, error)            { return h.e.Digest, nil }
+func (h *home) Size() (int64, error)                { return h.e.Size, nil }
+func (h *home) MediaType() (types.MediaType, error) { return types.MediaType(h.e.MediaType), nil }
+
+func (h *home) Compressed() (io.ReadCloser, error) {
+	l, err := h.layer()
+	if err != nil {
+		return nil, err
+	}
+	return l.Compressed()
+}
+
+// Exists is what partial.Exists asks for.
+func (h *home) Exists() (bool, error) {
+	l, err := h.layer()
+	if err != nil {
+		return false, err
+	}
+	return partial.Exists(l)
+}
