@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -9,12 +10,14 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/ocicache/ocicache/index"
+	"github.com/ocicache/ocicache/layout"
 )
 
 // Origins returns the layer that a repository has under a digest. It is asked
 // when bytes are needed that the cache knows the home of and does not hold, by
 // several goroutines at once. What its layer gives is checked like any other
-// origin's.
+// origin's. If the blob has gone from there, the error of Origins, or of the
+// layer's Compressed, is [ErrNotFound]; then the cache forgets that it was there.
 type Origins func(repository string, d v1.Descriptor) (v1.Layer, error)
 
 // WithOrigins has blobs whose bytes are gone, or were never there, fetched from
@@ -49,24 +52,24 @@ type home struct {
 	e index.Entry
 }
 
-func (h *home) layer() (v1.Layer, error) {
-	l, err := h.c.o.origins(h.e.Origin, *descriptorOf(h.e))
-	if err != nil {
-		return nil, fmt.Errorf("cache: %s in %s: %w", h.e.Digest, h.e.Origin, err)
-	}
-	return l, nil
-}
+func (h *home) layer() (v1.Layer, error) { return h.c.o.origins(h.e.Origin, *descriptorOf(h.e)) }
 
 func (h *home) Digest() (v1.Hash, error)            { return h.e.Digest, nil }
 func (h *home) Size() (int64, error)                { return h.e.Size, nil }
 func (h *home) MediaType() (types.MediaType, error) { return types.MediaType(h.e.MediaType), nil }
 
-func (h *home) Compressed() (io.ReadCloser, error) {
+func (h *home) Compressed() (rc io.ReadCloser, err error) {
 	l, err := h.layer()
-	if err != nil {
-		return nil, err
+	if err == nil {
+		rc, err = l.Compressed()
 	}
-	return l.Compressed()
+	if err == nil {
+		return rc, nil
+	}
+	if errors.Is(err, ErrNotFound) {
+		h.c.homeless(h.e)
+	}
+	return nil, fmt.Errorf("cache: %s in %s: %w", h.e.Digest, h.e.Origin, err)
 }
 
 // Exists is what partial.Exists asks for.
@@ -76,4 +79,19 @@ func (h *home) Exists() (bool, error) {
 		return false, err
 	}
 	return partial.Exists(l)
+}
+
+// homeless records that a blob is not where it came from any more.
+func (c *Cache) homeless(was index.Entry) {
+	if c.o.readOnly {
+		return
+	}
+	c.faulted(c.layout.Update(c.ctx, func(tx *layout.Tx) error {
+		e, ok := c.catalog.get(was.Digest)
+		if !ok || e.Origin != was.Origin {
+			return nil
+		}
+		e.Origin = ""
+		return tx.Append(index.PutRecord(e))
+	}))
 }
