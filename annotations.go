@@ -29,8 +29,8 @@ const (
 	// the form of compression.Settings.
 	AnnotationCodec = "dev.ggcr.cache.codec"
 
-	// AnnotationCreated is when the entry was first committed, in seconds
-	// since the Unix epoch, decimal.
+	// AnnotationCreated is when the blob's bytes were committed, or, if they
+	// never were, the entry, in seconds since the Unix epoch, decimal.
 	AnnotationCreated = "dev.ggcr.cache.created"
 
 	// AnnotationModTime is the modification time that the blob's file had

@@ -53,7 +53,7 @@ func (c *Cache) Adopt(ctx context.Context, dir string) (AdoptReport, error) {
 		return AdoptReport{}, fmt.Errorf("cache: adopt: %w", err)
 	}
 	a := &adopter{c: c}
-	f := find(src)
+	f := find(ctx, src)
 	a.report.Images, a.report.Absent, a.report.Blobs = f.images, f.absent, f.broken
 	err = a.fill(ctx, f.layers)
 	slices.SortFunc(a.report.Blobs, func(a, b Adoption) int { return strings.Compare(a.Digest, b.Digest) })

@@ -149,7 +149,7 @@ func (c *Cache) place(tx *layout.Tx, in *layout.Ingest, e *index.Entry) error {
 		return err
 	}
 	c.checks.failed.Delete(e.Digest)
-	e.ModTime, e.Unsynced = modTime, layout.Boot()
+	e.Created, e.ModTime, e.Unsynced = c.now(), modTime, layout.Boot()
 	if c.o.sync == SyncCommit {
 		e.Unsynced = ""
 	}

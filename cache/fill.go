@@ -67,7 +67,7 @@ func (c *Cache) fillForms(ctx context.Context, l v1.Layer, p *progress, forms ..
 			break // it would be computed
 		}
 		err := c.fillOne(ctx, l, form, lp)
-		if errors.Is(err, ErrNotKept) { // it may have joined a fill that failed for what another image says
+		if errors.Is(err, ErrNotKept) || isMismatch(err) { // it may have joined a fill that failed for another's origin
 			err = c.fillOne(ctx, l, form, lp)
 		}
 		if err != nil {
@@ -76,6 +76,10 @@ func (c *Cache) fillForms(ctx context.Context, l v1.Layer, p *progress, forms ..
 	}
 	lp.done(l)
 	return nil
+}
+
+func isMismatch(err error) bool {
+	return errors.As(err, new(*DigestMismatchError)) || errors.As(err, new(*SizeMismatchError))
 }
 
 // fillOne reads a layer to its end, unless it is there, and looks that it was

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -17,7 +18,7 @@ import (
 type found struct {
 	in        *layout.Layout
 	digest    v1.Hash
-	size      int64 // as whoever lists it says, in bytes
+	size      int64 // in bytes
 	mediaType types.MediaType
 	claim     v1.Hash // the diffID that it is claimed to have; may be zero
 	tar       bool    // it is the uncompressed form of a layer that has another
@@ -35,7 +36,7 @@ type finds struct {
 
 // find returns the layers in a cache's directory: those of other tools' images,
 // those that they list by themselves, and the cache's own.
-func find(c *Cache) *finds {
+func find(ctx context.Context, c *Cache) *finds {
 	f := &finds{c: c, seen: map[string]bool{}}
 	c.walk(func(l link, m manifest, err error) (more bool) {
 		switch {
@@ -48,7 +49,7 @@ func find(c *Cache) *finds {
 		case compression.IsLayer(string(l.MediaType)):
 			f.add(l, found{})
 		}
-		return true
+		return ctx.Err() == nil
 	})
 	for e := range c.catalog.clone().Entries() {
 		if there, _ := c.isThere(e.Variant); there && e.Tar { // of which it can be made
@@ -80,7 +81,7 @@ func (f *finds) add(l link, as found) {
 	f.seen[l.Digest] = true
 	h, err := v1.NewHash(l.Digest)
 	if err == nil {
-		_, _, err = f.c.layout.StatBlob(h)
+		as.size, _, err = f.c.layout.StatBlob(h) // the digest decides whether it is the layer, whatever one image says of its size
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -88,7 +89,7 @@ func (f *finds) add(l link, as found) {
 	case err != nil:
 		f.fail(l, err)
 	default:
-		as.in, as.digest, as.size, as.mediaType = f.c.layout, h, l.Size, l.MediaType
+		as.in, as.digest, as.mediaType = f.c.layout, h, l.MediaType
 		f.layers = append(f.layers, as)
 	}
 }

@@ -19,7 +19,8 @@ const maxPinName = 256
 // Pin keeps the bytes of a hash from being pruned, by this process and by
 // others, until release is called or this process ends, however it ends. Of a
 // diffID whose tar is not there it keeps the compressed forms. Pins of one
-// hash add up; releasing twice is harmless. A hash whose bytes are not there
+// hash add up; releasing twice is harmless. Should the writers' lock not be had
+// to release, the pin holds until Close. A hash whose bytes are not there
 // is [ErrNotFound]. Delete still deletes.
 func (c *Cache) Pin(h v1.Hash) (release func(), err error) {
 	if c.fills.isClosed() {

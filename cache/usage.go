@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -51,11 +52,11 @@ type Usage struct {
 	Size      int64 // in bytes, on disk if it is there
 	Present   bool  // its bytes are there; else it is remembered
 
-	Created  time.Time
+	Created  time.Time // when its bytes came; of those that never did, when they were heard of
 	LastUsed time.Time // when it was last opened to be read; zero if it never was
 	UseCount int64     // how often it was
 
-	Pinned bool     // something holds it, by a name or for as long as a process lives
+	Pinned bool     // something holds it, by a name or, unless the cache is read-only, for as long as a process lives
 	Pins   []string // the names that hold it, sorted
 	InUse  bool     // a reader of this process has it open
 	Keys   []string // of the builds that made it, sorted
@@ -144,7 +145,7 @@ func text(h v1.Hash) string {
 //
 // The fields are those of [Usage], in lower case. A duration means that long
 // ago. The errors are [ErrClosed], the context's, and those of a filter that
-// cannot be read.
+// cannot be read, and [ErrLocked].
 func (c *Cache) DiskUsage(ctx context.Context, filters ...string) ([]Usage, error) {
 	if c.fills.isClosed() {
 		return nil, fmt.Errorf("cache: disk usage: %w", ErrClosed)
@@ -165,11 +166,8 @@ func (c *Cache) DiskUsage(ctx context.Context, filters ...string) ([]Usage, erro
 func (c *Cache) usages(ctx context.Context) ([]Usage, error) {
 	c.catchUp()
 	held, err := c.held(ctx)
-	switch {
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case err != nil:
-		c.fault(err) // what processes hold is not shown; who prunes looks again
+	if err != nil {
+		return nil, err
 	}
 	reached, err := c.reached()
 	if err != nil {
@@ -254,15 +252,19 @@ func at(seconds int64) time.Time {
 	return time.Unix(seconds, 0)
 }
 
-// held returns what live processes hold.
+// held returns what live processes hold. Looking takes a lock, which cannot be
+// had where nothing can be written.
 func (c *Cache) held(ctx context.Context) (held map[v1.Hash]bool, err error) {
 	if c.o.readOnly {
-		return nil, nil // looking takes a lock
+		return nil, nil
 	}
 	err = c.layout.Update(ctx, func(tx *layout.Tx) error {
 		held, err = tx.Held()
 		return err
 	})
+	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
+		return nil, nil
+	}
 	return held, err
 }
 

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -155,7 +156,8 @@ func (c *Cache) journalUses() {
 	if !c.uses.stopTimer() || c.o.readOnly {
 		return
 	}
-	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
+	// Not for as long as c.ctx lasts: Close journals after that has ended.
+	err := c.layout.Update(context.Background(), func(tx *layout.Tx) error {
 		for {
 			fresh := c.uses.take(index.MaxUses)
 			if len(fresh) == 0 {
