@@ -81,8 +81,8 @@ func TestUsesAtClose(t *testing.T) {
 	closed := make(chan error)
 	go func() { closed <- c.Close() }()
 	select {
-	case <-closed:
-		t.Error("closed while another process held the lock")
+	case err := <-closed:
+		t.Errorf("closed while another process held the lock: %v", err)
 	case <-time.After(50 * time.Millisecond): // it has to wait in any case
 	}
 	p.do("go on", "fetched")

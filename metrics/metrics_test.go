@@ -149,14 +149,14 @@ func TestDiskCollector(t *testing.T) {
 	want := fmt.Sprintf(`
 		# HELP ocicache_disk_blobs Blobs on disk, by form of the layers.
 		# TYPE ocicache_disk_blobs gauge
-		ocicache_disk_blobs{cache="layers",form="compressed"} 1
+		ocicache_disk_blobs{cache="layers",form="compressed"} 2
 		ocicache_disk_blobs{cache="layers",form="uncompressed"} 2
-		ocicache_disk_blobs{cache="layers",form="unknown"} 1
+		ocicache_disk_blobs{cache="layers",form="unknown"} 0
 		# HELP ocicache_disk_bytes Bytes on disk, by form of the layers.
 		# TYPE ocicache_disk_bytes gauge
 		ocicache_disk_bytes{cache="layers",form="compressed"} %d
 		ocicache_disk_bytes{cache="layers",form="uncompressed"} %d
-		ocicache_disk_bytes{cache="layers",form="unknown"} %d
+		ocicache_disk_bytes{cache="layers",form="unknown"} 0
 		# HELP ocicache_disk_pinned_bytes Bytes on disk that something holds.
 		# TYPE ocicache_disk_pinned_bytes gauge
 		ocicache_disk_pinned_bytes{cache="layers"} %[3]d
@@ -169,7 +169,7 @@ func TestDiskCollector(t *testing.T) {
 		# HELP ocicache_remembered_blobs Blobs that are known, and not on disk.
 		# TYPE ocicache_remembered_blobs gauge
 		ocicache_remembered_blobs{cache="layers"} 1
-	`, size(t, pair), 2*tar, size(t, pinned), tar)
+	`, size(t, pair)+size(t, pinned), 2*tar, size(t, pinned), tar)
 	if err := testutil.CollectAndCompare(collector, strings.NewReader(want)); err != nil {
 		t.Error(err)
 	}
