@@ -155,12 +155,13 @@ func TestAdoptBroken(t *testing.T) {
 	must(os.Truncate(blobPath(l.dir, short.digest()), 100))
 	must(os.Remove(blobPath(l.dir, gone.digest())))
 	must(os.Remove(blobPath(l.dir, odd.digest())), os.Mkdir(blobPath(l.dir, odd.digest()), 0o755))
-	l.list("application/vnd.oci.image.manifest.v1+json", []byte("{"))
+	none := content{blob: []byte("{")} // a manifest that is none
+	l.list("application/vnd.oci.image.manifest.v1+json", none.blob)
 
 	c := open(t)
 	r := adopt(t, c, l.dir)
 	adopted, _, failed := outcomes(r)
-	if !slices.Equal(adopted, sortedDigests(good)) || !slices.Equal(failed, sortedDigests(rotten, short, odd)) || r.Absent != 2 {
+	if !slices.Equal(adopted, sortedDigests(good)) || !slices.Equal(failed, sortedDigests(rotten, short, odd, none)) || r.Absent != 2 {
 		t.Errorf("got %+v", r)
 	}
 	for _, b := range r.Blobs {

@@ -53,6 +53,7 @@ type Cache struct {
 	background sync.WaitGroup // checkpoints
 	compacting chan struct{}  // held by the checkpoint under way
 	pruning    chan struct{}  // held by the prune under way
+	pruneWaits atomic.Bool    // a background prune has yet to begin
 	unpruned   atomic.Int64   // bytes that were committed since the last background prune
 }
 
@@ -240,12 +241,23 @@ func (c *Cache) Delete(h v1.Hash) error {
 		return fmt.Errorf("cache: delete %s: %w", h, ErrClosed)
 	}
 	c.catchUp()
-	keep, err := c.othersReach(h)
-	if err != nil {
+	if err := lookAgain(func() error { return c.remove(h) }); err != nil {
 		return fmt.Errorf("cache: delete %s: %w", h, err)
 	}
-	err = c.layout.Update(c.ctx, func(tx *layout.Tx) error {
+	return nil
+}
+
+// remove is Delete, unless other tools' images change meanwhile.
+func (c *Cache) remove(h v1.Hash) error {
+	generation := c.catalog.generation()
+	keep, err := c.othersReach(h)
+	if err != nil {
+		return err
+	}
+	return c.layout.Update(c.ctx, func(tx *layout.Tx) error {
 		switch {
+		case c.catalog.generation() != generation:
+			return errOutdated
 		case !c.catalog.known(h):
 			return ErrNotFound
 		case keep:
@@ -253,10 +265,6 @@ func (c *Cache) Delete(h v1.Hash) error {
 		}
 		return tx.Remove(h, index.DeleteRecord(h))
 	})
-	if err != nil {
-		return fmt.Errorf("cache: delete %s: %w", h, err)
-	}
-	return nil
 }
 
 // fault counts and logs that the cache itself failed. The read that met it

@@ -18,6 +18,7 @@ type catalog struct {
 	mu     sync.RWMutex
 	live   *index.Catalog // guarded by mu
 	folded int            // guarded by mu: how many of its changes index.json holds
+	reads  int            // guarded by mu; see generation
 }
 
 // Reset implements [layout.Replica].
@@ -34,7 +35,11 @@ func (c *catalog) Apply(record []byte) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	foreign := c.live.Foreign()
 	c.live.Apply(record)
+	if c.live.Foreign() != foreign {
+		c.reads++
+	}
 }
 
 // End implements [layout.Replica].
@@ -42,6 +47,7 @@ func (c *catalog) End(ok bool) {
 	if ok {
 		c.mu.Lock()
 		c.live, c.folded = c.next, 0
+		c.reads++
 		c.mu.Unlock()
 	}
 	c.next = nil
@@ -93,6 +99,15 @@ func (c *catalog) keys() map[string]index.BuildKey {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return maps.Collect(c.live.Keys())
+}
+
+// generation returns a number that is another one whenever all was read anew, or
+// other tools' descriptors changed: what they reach, and [index.Catalog.Put]'s
+// numbers, hold for one generation.
+func (c *catalog) generation() int {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.reads
 }
 
 func (c *catalog) put(h v1.Hash) uint32 {

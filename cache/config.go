@@ -69,7 +69,7 @@ func (c *Cache) room(n int64) error {
 	if n != 0 && (n < every || n%every >= 64<<10) {
 		return nil
 	}
-	if free := c.layout.Free(); free >= 0 && free < c.o.minFree {
+	if free := c.o.free(c.layout); free >= 0 && free < c.o.minFree {
 		return fmt.Errorf("%w: %d of %d bytes", errFull, free, c.o.minFree)
 	}
 	return nil

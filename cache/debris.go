@@ -22,7 +22,7 @@ const (
 
 // debris removes what dead processes left, what nothing lists or reaches, and
 // what was put aside long ago.
-func (pr *pruner) debris(ctx context.Context, p PrunePolicy) error {
+func (pr *pruner) debris(ctx context.Context, p PrunePolicy, generation int, reached map[string]bool) error {
 	if !p.DryRun {
 		pr.c.layout.Sweep()
 	}
@@ -31,15 +31,11 @@ func (pr *pruner) debris(ctx context.Context, p PrunePolicy) error {
 	if err != nil {
 		return err
 	}
-	reached, err := pr.c.reached()
-	if err != nil {
-		return err
-	}
 	for _, h := range blobs {
-		if reached[h.String()] || pr.gone[h] {
+		if reached[h.String()] || pr.isGone(h) {
 			continue
 		}
-		if err := pr.unlisted(ctx, p, h); err != nil && !errors.Is(err, errNotPruned) {
+		if err := pr.unlisted(ctx, p, generation, h); err != nil && !errors.Is(err, errNotPruned) {
 			return err
 		}
 	}
@@ -47,7 +43,7 @@ func (pr *pruner) debris(ctx context.Context, p PrunePolicy) error {
 }
 
 // unlisted removes a blob that nothing lists.
-func (pr *pruner) unlisted(ctx context.Context, p PrunePolicy, h v1.Hash) error {
+func (pr *pruner) unlisted(ctx context.Context, p PrunePolicy, generation int, h v1.Hash) error {
 	c := pr.c
 	isOld := func() (size int64, is bool) {
 		_, listed := c.catalog.get(h)
@@ -59,6 +55,9 @@ func (pr *pruner) unlisted(ctx context.Context, p PrunePolicy, h v1.Hash) error 
 		return nil
 	}
 	err := c.layout.Update(ctx, func(tx *layout.Tx) error {
+		if c.catalog.generation() != generation {
+			return errOutdated
+		}
 		if size, is = isOld(); !is {
 			return errNotPruned
 		}
@@ -78,7 +77,7 @@ func (pr *pruner) quarantined(p PrunePolicy) {
 	qs, err := pr.c.layout.Quarantined()
 	pr.c.faulted(err)
 	for _, q := range qs {
-		if pr.aside[q.Name] || !p.All && pr.c.o.clock().Sub(q.Since) < quarantineGrace {
+		if pr.aside[q.Name] || !p.forgetsAll() && pr.c.o.clock().Sub(q.Since) < quarantineGrace {
 			continue
 		}
 		if !p.DryRun {

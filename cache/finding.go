@@ -35,7 +35,8 @@ const (
 	// a link or another special file. The latter is put in quarantine.
 	Stray Problem = "stray"
 	// Unreadable: reading the blob failed, or it decompresses to more than
-	// [WithMaxUncompressed] allows. Not repaired.
+	// [WithMaxUncompressed] allows, or it has its digest, but is not the
+	// manifest that another tool listed it as. Not repaired.
 	Unreadable Problem = "unreadable"
 )
 

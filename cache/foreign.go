@@ -1,9 +1,10 @@
 package cache
 
 import (
-	"bytes"
+	"bufio"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"slices"
@@ -14,9 +15,9 @@ import (
 	"github.com/ocicache/ocicache/layout"
 )
 
-// maxManifest bounds what is read of a manifest, in bytes: what registries
-// take at most, and more.
-const maxManifest = 8 << 20
+// maxManifest bounds what is read of a manifest, in bytes: far more than
+// registries take.
+const maxManifest = 64 << 20
 
 // A link is what is read of a descriptor, in an index or a manifest.
 type link struct {
@@ -41,17 +42,42 @@ type manifest struct {
 	} `json:"fsLayers"`
 }
 
+// errMalformedManifest is that of what begins as a manifest does.
+var errMalformedManifest = errors.New("malformed manifest")
+
 // readManifest reads a blob as a manifest. It reports false for what is none
 // of an image or an index.
 func readManifest(b *layout.Blob) (m manifest, ok bool, err error) {
-	raw, err := io.ReadAll(io.NewSectionReader(b, 0, min(b.Size, maxManifest)))
-	if err != nil || !bytes.HasPrefix(bytes.TrimSpace(raw), []byte{'{'}) {
+	r := bufio.NewReader(io.NewSectionReader(b, 0, min(b.Size, maxManifest)))
+	if is, err := isObject(r); !is || err != nil {
+		return manifest{}, false, err
+	}
+	if b.Size > maxManifest {
+		return manifest{}, false, fmt.Errorf("%w: %d bytes, the limit is %d", errMalformedManifest, b.Size, maxManifest)
+	}
+	raw, err := io.ReadAll(r)
+	if err != nil {
 		return manifest{}, false, err
 	}
 	if err := json.Unmarshal(raw, &m); err != nil && !errors.As(err, new(*json.UnmarshalTypeError)) { // after which the rest is there
-		return manifest{}, false, nil
+		return manifest{}, false, fmt.Errorf("%w: %w", errMalformedManifest, err)
 	}
 	return m, len(m.Manifests) > 0 || m.Config.Digest != "", nil
+}
+
+// isObject reports whether what follows is a JSON object, if it is JSON.
+func isObject(r *bufio.Reader) (bool, error) {
+	for {
+		switch b, err := r.ReadByte(); {
+		case err == io.EOF:
+			return false, nil
+		case err != nil:
+			return false, err
+		case b == ' ', b == '\t', b == '\r', b == '\n':
+		default:
+			return b == '{', r.UnreadByte()
+		}
+	}
 }
 
 // links returns all that a manifest names.
@@ -73,31 +99,46 @@ func (m manifest) links() (links []link) {
 func (c *Cache) othersReach(h v1.Hash) (found bool, err error) {
 	want := h.String()
 	c.walk(func(l link, _ manifest, werr error) (more bool) {
-		found, err = l.Digest == want, unreadable(werr)
+		found, err = l.Digest == want, unreadable(l, werr)
 		return !found && err == nil
 	})
 	return found, err
 }
 
 // reached returns the digests that what other tools listed in the layout
-// reaches. It returns an error if a manifest that is there cannot be read: it
-// may reach more.
+// reaches. It returns an [*unreadableError] as well if a manifest that is there
+// cannot be read: it may reach more.
 func (c *Cache) reached() (digests map[string]bool, err error) {
 	digests = map[string]bool{}
 	c.walk(func(l link, _ manifest, werr error) (more bool) {
-		digests[l.Digest], err = true, unreadable(werr)
-		return err == nil
+		digests[l.Digest] = true
+		if err == nil {
+			err = unreadable(l, werr)
+		}
+		return true
 	})
 	return digests, err
 }
 
-// unreadable returns err, unless it says that a manifest is not there or is
-// no file: then it reaches nothing.
-func unreadable(err error) error {
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
+// An unreadableError is that of a manifest which is there.
+type unreadableError struct {
+	digest string
+	err    error
+}
+
+func (e *unreadableError) Error() string {
+	return fmt.Sprintf("another tool's manifest %s may reach more: %v; verify finds it, and puts it aside if it is corrupt", e.digest, e.err)
+}
+
+func (e *unreadableError) Unwrap() error { return e.err }
+
+// unreadable returns an [*unreadableError], unless err says that a manifest is
+// not there or is no file: then it reaches nothing.
+func unreadable(l link, err error) error {
+	if err == nil || errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
 		return nil
 	}
-	return err
+	return &unreadableError{l.Digest, err}
 }
 
 // walk calls visit once with each digest that what other tools listed in the
@@ -123,7 +164,7 @@ func (c *Cache) walk(visit func(l link, m manifest, err error) (more bool)) {
 		var m manifest
 		var err error
 		if l.isManifest {
-			m, err = c.manifest(l.Digest)
+			m, err = c.manifest(l)
 		}
 		if !visit(l, m, err) {
 			return
@@ -132,9 +173,10 @@ func (c *Cache) walk(visit func(l link, m manifest, err error) (more bool)) {
 	}
 }
 
-// manifest returns what a manifest or an index says: nothing if it is none.
-func (c *Cache) manifest(digest string) (manifest, error) {
-	h, err := v1.NewHash(digest)
+// manifest returns what a manifest or an index says: nothing if it is none, and
+// does not claim to be.
+func (c *Cache) manifest(l link) (manifest, error) {
+	h, err := v1.NewHash(l.Digest)
 	if err != nil {
 		return manifest{}, nil
 	}
@@ -144,5 +186,33 @@ func (c *Cache) manifest(digest string) (manifest, error) {
 	}
 	defer b.Close()
 	m, _, err := readManifest(b)
+	if errors.Is(err, errMalformedManifest) && !l.claimsManifest() {
+		return manifest{}, nil
+	}
 	return m, err
+}
+
+// claimsManifest reports whether the media type, if there is one, is a
+// manifest's.
+func (l link) claimsManifest() bool {
+	const formerArtifact = "application/vnd.oci.artifact.manifest.v1+json"
+	return l.MediaType.IsImage() || l.MediaType.IsIndex() || l.MediaType.IsSchema1() || l.MediaType == formerArtifact || l.MediaType == ""
+}
+
+// errOutdated says that the catalog was read anew, or that other tools' images
+// changed, after somebody looked.
+var errOutdated = errors.New("other tools change index.json all the time")
+
+// maxLooks is how often somebody looks again.
+const maxLooks = 100
+
+// lookAgain calls fn, which looks and then acts under the writers' lock, again as
+// long as what it saw has changed.
+func lookAgain(fn func() error) (err error) {
+	for range maxLooks {
+		if err = fn(); !errors.Is(err, errOutdated) {
+			return err
+		}
+	}
+	return err
 }

@@ -34,6 +34,7 @@ type options struct {
 	origins         Origins
 	hook            layout.Hook      // for tests
 	clock           func() time.Time // likewise
+	free            func(*layout.Layout) int64
 }
 
 func defaults() options {
@@ -49,6 +50,7 @@ func defaults() options {
 		closeTimeout:    30 * time.Second,
 		lockTimeout:     10 * time.Second,
 		clock:           time.Now,
+		free:            (*layout.Layout).Free,
 	}
 }
 
@@ -135,8 +137,9 @@ func WithMinFree(bytes int64) Option { return func(o *options) { o.minFree = byt
 // removes, and what it cannot, is logged.
 func WithPrune(policies ...PrunePolicy) Option { return func(o *options) { o.prune = policies } }
 
-// WithMaxRemembered limits how many pairs [Cache.Prune] leaves of blobs whose
-// bytes are gone. The default is 100,000.
+// WithMaxRemembered limits how many entries [Cache.Prune] leaves of blobs whose
+// bytes are gone: of more, pairs go before what builds made. The default is
+// 100,000.
 func WithMaxRemembered(n int) Option { return func(o *options) { o.maxRemembered = max(n, 0) } }
 
 // WithCloseTimeout limits how long [Cache.Close] waits for fills before it

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -19,13 +20,15 @@ import (
 // The fields mean what they mean in BuildKit: of what All, Filters and
 // KeepDuration leave to be removed, the limits remove just so much that
 // MaxBytes and MinFreeBytes hold, and stop at ReservedBytes. Without a limit,
-// all of it goes.
+// all of it goes. A number or duration below zero is an error.
 type PrunePolicy struct {
-	// All removes everything that nothing protects, remembered pairs, build
-	// keys and all of the quarantine too, as far as the other fields allow it.
+	// All removes everything that nothing protects, as far as the other fields
+	// allow it. Without a limit, that is remembered pairs, build keys and all
+	// of the quarantine too; with one, these stay, as they have no bytes that
+	// it counts.
 	All bool
 	// Filters are those of [Cache.DiskUsage]: only what one of them matches is
-	// removed.
+	// removed. A blank one, which would match all, is an error.
 	Filters []string
 	// KeepDuration keeps what was used, or made, so short a time ago.
 	KeepDuration time.Duration
@@ -48,6 +51,32 @@ func (p PrunePolicy) isDebrisOnly() bool {
 
 func (p PrunePolicy) hasLimit() bool {
 	return p.ReservedBytes != 0 || p.MaxBytes != 0 || p.MinFreeBytes != 0
+}
+
+// forgetsAll reports whether what is remembered is to go too.
+func (p PrunePolicy) forgetsAll() bool { return p.All && !p.hasLimit() }
+
+// check returns an error for what would remove everything by mistake.
+func (p PrunePolicy) check() error {
+	for _, field := range []struct {
+		name  string
+		value int64
+	}{
+		{"KeepDuration", int64(p.KeepDuration)},
+		{"ReservedBytes", p.ReservedBytes},
+		{"MaxBytes", p.MaxBytes},
+		{"MinFreeBytes", p.MinFreeBytes},
+	} {
+		if field.value < 0 {
+			return fmt.Errorf("%s is below zero: %d", field.name, field.value)
+		}
+	}
+	for _, f := range p.Filters {
+		if strings.TrimSpace(f) == "" {
+			return errors.New("one of Filters is blank: All removes everything")
+		}
+	}
+	return nil
 }
 
 // keep returns how many bytes may stay, as BuildKit calculates it.
@@ -89,10 +118,12 @@ type PruneReport struct {
 //
 // What is pinned, by any process, what a reader of this process has open,
 // and what images of other tools in the directory reach, stays, whatever the
-// policy says. So does what was used again meanwhile. Readers, fills and other
-// processes go on. If it ends early, what it removed is gone, and nothing
-// else is. The errors are [ErrReadOnly], [ErrClosed], [ErrLocked], the
-// context's and those of a filter; the report holds what was done by then.
+// policy says. So does what was committed or used meanwhile; others go in its
+// place if there is a limit. Readers, fills and other processes go on. If it
+// ends early, what it removed is gone, and nothing else is. The errors are
+// [ErrReadOnly], [ErrClosed], [ErrLocked], the context's, those of a policy,
+// and that of a manifest which cannot be read, and may reach whatever is there;
+// the report holds what was done by then.
 func (c *Cache) Prune(ctx context.Context, p PrunePolicy) (PruneReport, error) {
 	return c.PruneAll(ctx, p)
 }
@@ -117,11 +148,16 @@ func (c *Cache) PruneAll(ctx context.Context, policies ...PrunePolicy) (PruneRep
 		return PruneReport{}, fmt.Errorf("cache: prune: %w", context.Cause(ctx))
 	}
 
+	return c.pruneBy(ctx, policies)
+}
+
+// pruneBy is PruneAll while nobody else of this process prunes.
+func (c *Cache) pruneBy(ctx context.Context, policies []PrunePolicy) (PruneReport, error) {
 	filters, err := c.o.parse(policies) // before anything is removed
 	if err != nil {
 		return PruneReport{}, fmt.Errorf("cache: prune: %w", err)
 	}
-	pr := &pruner{c: c, gone: map[v1.Hash]bool{}, aside: map[string]bool{}}
+	pr := newPruner(c)
 	for i, p := range policies {
 		if err := pr.run(ctx, p, filters[i]); err != nil {
 			if ctx.Err() != nil {
@@ -133,10 +169,13 @@ func (c *Cache) PruneAll(ctx context.Context, policies ...PrunePolicy) (PruneRep
 	return pr.report, nil
 }
 
-// parse parses the filters of policies.
+// parse checks policies, and parses their filters.
 func (o *options) parse(policies []PrunePolicy) ([]*filter.Filter, error) {
 	filters := make([]*filter.Filter, len(policies))
 	for i, p := range policies {
+		if err := p.check(); err != nil {
+			return nil, err
+		}
 		f, err := usageFields.Parse(o.clock(), p.Filters...)
 		if err != nil {
 			return nil, err
@@ -145,112 +184,3 @@ func (o *options) parse(policies []PrunePolicy) ([]*filter.Filter, error) {
 	}
 	return filters, nil
 }
-
-// pruneLater prunes in the background if enough was committed since the last
-// time.
-func (c *Cache) pruneLater(h v1.Hash) {
-	if len(c.o.prune) == 0 {
-		return
-	}
-	e, _ := c.catalog.get(h)
-	if n := c.unpruned.Add(e.Size); n-e.Size > 0 && n < c.pruneEvery() {
-		return
-	}
-	c.unpruned.Store(1)
-	if !c.fills.whileOpen(func() { c.background.Add(1) }) {
-		return
-	}
-	go func() {
-		defer c.background.Done()
-		r, err := c.PruneAll(c.ctx, c.o.prune...)
-		if err != nil && !errors.Is(err, ErrClosed) {
-			c.fault(err)
-		}
-		if len(r.Removals) > 0 {
-			c.o.log.Info("pruned", "dir", c.layout.Dir(), "blobs", len(r.Removals), "bytes", r.Bytes, "kept", r.Kept)
-		}
-	}()
-}
-
-// pruneEvery is after how many bytes a background prune looks again.
-func (c *Cache) pruneEvery() int64 {
-	every := int64(1 << 30)
-	for _, p := range c.o.prune {
-		if p.MaxBytes > 0 {
-			every = min(every, p.MaxBytes/64)
-		}
-	}
-	return every
-}
-
-// A pruner is one PruneAll under way.
-type pruner struct {
-	c      *Cache
-	report PruneReport
-	gone   map[v1.Hash]bool // blobs that are removed, or in a dry run as good as that
-	aside  map[string]bool  // likewise, what is in quarantine
-}
-
-// run prunes by one policy.
-func (pr *pruner) run(ctx context.Context, p PrunePolicy, f *filter.Filter) error {
-	if err := pr.debris(ctx, p); err != nil {
-		return err
-	}
-	for round := 1; ; round++ {
-		all, refused, err := pr.shrink(ctx, p, f)
-		switch {
-		case err != nil, p.isDebrisOnly():
-			return err
-		case !refused, !p.hasLimit(), round == pruneRounds:
-			return pr.forget(ctx, p, f, all)
-		}
-	}
-}
-
-// pruneRounds is how often other blobs are looked for, because those that were
-// to go are held or used by then.
-const pruneRounds = 3
-
-// shrink removes bytes, and reports whether some that were to go did not.
-func (pr *pruner) shrink(ctx context.Context, p PrunePolicy, f *filter.Filter) (all []Usage, refused bool, err error) {
-	if all, err = pr.c.usages(ctx); err != nil {
-		return nil, false, err
-	}
-	var total int64
-	for _, u := range all {
-		if u.Present && !pr.gone[u.Digest] {
-			total += u.Size
-		}
-	}
-	defer func() { pr.report.Kept = total }()
-	if p.isDebrisOnly() {
-		return all, false, nil
-	}
-	keep := p.keep(total, pr.c.layout.Free())
-	for _, batch := range pr.plan(p, f, all, total, keep) {
-		freed, n, err := pr.remove(ctx, p, batch)
-		total -= freed
-		refused = refused || n > 0
-		if err != nil {
-			return nil, false, err
-		}
-	}
-	return all, refused, nil
-}
-
-// candidates returns what a policy may remove.
-func (pr *pruner) candidates(p PrunePolicy, f *filter.Filter, all []Usage) []Usage {
-	var cs []Usage
-	for _, u := range all {
-		if u.Pinned || u.InUse || u.foreign || pr.gone[u.Digest] || !f.Match(u.field) {
-			continue
-		}
-		if p.KeepDuration > 0 && pr.c.o.clock().Sub(u.lastTouched()) < p.KeepDuration {
-			continue
-		}
-		cs = append(cs, u)
-	}
-	return cs
-}
-
-var errNotPruned = errors.New("it is held, or was used again")

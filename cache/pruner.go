@@ -1,14 +1,10 @@
 package cache
 
 import (
-	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"slices"
-	"strings"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -17,108 +13,173 @@ import (
 	"github.com/ocicache/ocicache/layout"
 )
 
-// lastTouched is when a blob was used, or made if it never was.
-func (u *Usage) lastTouched() time.Time {
-	if u.LastUsed.After(u.Created) {
-		return u.LastUsed
-	}
-	return u.Created
+// A pruner is one PruneAll under way.
+type pruner struct {
+	c      *Cache
+	report PruneReport
+	gone   map[v1.Hash]bool  // what was removed since the last listing, or would be in a dry run, and whether it is forgotten too
+	aside  map[string]bool   // likewise, what is in quarantine
+	saved  int64             // bytes that a dry run would have freed
+	began  map[v1.Hash]trace // what was there when it began; nil until it looked
+	spared map[v1.Hash]bool  // what was used, held or committed since then
 }
 
-// rank sorts usages by what is to go first: as in BuildKit, the places that a
-// blob has by its last use and by its use count, each as a share of how many
-// places there are, added up. Of equals the lesser digest goes first.
-func rank(us []Usage) {
-	score := make(map[v1.Hash]float64, len(us))
-	places := func(compare func(a, b Usage) int) {
-		slices.SortFunc(us, compare)
-		place := 0
-		at := make([]int, len(us))
-		for i := range us {
-			if i > 0 && compare(us[i-1], us[i]) != 0 {
-				place++
-			}
-			at[i] = place
-		}
-		for i, u := range us {
-			score[u.Digest] += float64(at[i]) / float64(max(place, 1))
-		}
-	}
-	places(func(a, b Usage) int { return a.lastTouched().Compare(b.lastTouched()) })
-	places(func(a, b Usage) int { return cmp.Compare(a.UseCount, b.UseCount) })
-	slices.SortFunc(us, func(a, b Usage) int {
-		return cmp.Or(cmp.Compare(score[a.Digest], score[b.Digest]), strings.Compare(a.Digest.String(), b.Digest.String()))
-	})
+// A trace shows whether a blob was committed or used since.
+type trace struct{ modTime, useCount int64 }
+
+func newPruner(c *Cache) *pruner {
+	return &pruner{c: c, gone: map[v1.Hash]bool{}, aside: map[string]bool{}, spared: map[v1.Hash]bool{}}
 }
 
-// A step is the removal of a blob's bytes, and why.
-type step struct {
-	Usage
-	reason string
+// run prunes by one policy. It looks again as long as that helps.
+func (pr *pruner) run(ctx context.Context, p PrunePolicy, f *filter.Filter) error {
+	for {
+		before := len(pr.report.Removals)
+		err := lookAgain(func() error { return pr.look(ctx, p, f) })
+		if !errors.Is(err, errOutdated) || len(pr.report.Removals) == before {
+			return err
+		}
+	}
+}
+
+// look looks what there is, and removes what is to go. The error is errOutdated
+// if there may be more to remove.
+func (pr *pruner) look(ctx context.Context, p PrunePolicy, f *filter.Filter) error {
+	pr.c.catchUp()
+	generation := pr.c.catalog.generation()
+	reached, err := pr.c.reached()
+	if err != nil {
+		return err
+	}
+	if err := pr.debris(ctx, p, generation, reached); err != nil {
+		return err
+	}
+	all, err := pr.list(ctx, p, reached)
+	if err != nil {
+		return err
+	}
+	if err := pr.shrink(ctx, p, f, generation, all); err != nil || p.isDebrisOnly() {
+		return err
+	}
+	return pr.forget(ctx, p, f, pr.left(all))
+}
+
+// list returns what there is. In a dry run, that is less what would be gone.
+func (pr *pruner) list(ctx context.Context, p PrunePolicy, reached map[string]bool) ([]Usage, error) {
+	all, err := pr.c.usages(ctx, reached)
+	if err != nil {
+		return nil, err
+	}
+	pr.compare(all)
+	if !p.DryRun {
+		clear(pr.gone)
+	}
+	return pr.left(all), nil
+}
+
+// compare spares what was committed or used since the first listing.
+func (pr *pruner) compare(all []Usage) {
+	first := pr.began == nil
+	if first {
+		pr.began = make(map[v1.Hash]trace, len(all))
+	}
+	for _, u := range all {
+		now := trace{u.modTime, u.UseCount}
+		if first && u.Present {
+			pr.began[u.Digest] = now
+		}
+		if was, ok := pr.began[u.Digest]; u.Present && (!ok || was != now) {
+			pr.spared[u.Digest] = true
+		}
+	}
+}
+
+func (pr *pruner) isGone(h v1.Hash) bool {
+	_, ok := pr.gone[h]
+	return ok
+}
+
+// left returns what is left of a listing without what is gone.
+func (pr *pruner) left(all []Usage) []Usage {
+	var left []Usage
+	for _, u := range all {
+		forgotten, gone := pr.gone[u.Digest]
+		u.Present = u.Present && !gone
+		if !forgotten {
+			left = append(left, u)
+		}
+	}
+	return left
+}
+
+// shrink removes bytes.
+func (pr *pruner) shrink(ctx context.Context, p PrunePolicy, f *filter.Filter, generation int, all []Usage) error {
+	var total int64
+	for _, u := range all {
+		if u.Present {
+			total += u.Size
+		}
+	}
+	defer func() { pr.report.Kept = total }()
+	if p.isDebrisOnly() {
+		return nil
+	}
+	spared := len(pr.spared)
+	steps := pr.plan(p, f, all, total, p.keep(total, pr.free()))
+	for batch := range slices.Chunk(steps, pruneBatch) {
+		freed, err := pr.remove(ctx, p, generation, batch)
+		total -= freed
+		if err != nil {
+			return err
+		}
+	}
+	if p.hasLimit() && len(pr.spared) > spared {
+		return errOutdated // others are to go
+	}
+	return nil
+}
+
+// free returns how many bytes are free on the disk, below zero if it does not
+// tell. In a dry run, what it would have freed counts.
+func (pr *pruner) free() int64 {
+	free := pr.c.o.free(pr.c.layout)
+	if free < 0 {
+		return free
+	}
+	return free + pr.saved
+}
+
+// candidates returns what a policy may remove.
+func (pr *pruner) candidates(p PrunePolicy, f *filter.Filter, all []Usage) []Usage {
+	var cs []Usage
+	for _, u := range all {
+		if u.Pinned || u.InUse || u.foreign || pr.spared[u.Digest] || !f.Match(u.field) {
+			continue
+		}
+		if p.KeepDuration > 0 && pr.c.o.clock().Sub(u.touched()) < p.KeepDuration {
+			continue
+		}
+		cs = append(cs, u)
+	}
+	return cs
 }
 
 // pruneBatch is how many blobs are removed while the writers' lock is held.
 const pruneBatch = 16
 
-// plan returns what goes of total bytes, in order, until so many are kept.
-func (pr *pruner) plan(p PrunePolicy, f *filter.Filter, all []Usage, total, keep int64) [][]step {
-	cs := slices.DeleteFunc(pr.candidates(p, f, all), func(u Usage) bool { return !u.Present })
-	rank(cs)
-	var steps []step
-	taken := map[v1.Hash]bool{}
-	take := func(u Usage, why string) {
-		if total > keep && total-u.Size >= p.ReservedBytes {
-			steps = append(steps, step{u, why + p.why(total-keep)})
-			taken[u.Digest] = true
-			total -= u.Size
-		}
-	}
-	// Bytes that can be made again go first: tars, since decompressing is
-	// quick, then blobs that we compressed. Each needs its source to stay.
-	goes := func(h v1.Hash) bool { return taken[h] || pr.gone[h] }
-	for _, form := range []Form{FormUncompressed, FormCompressed} {
-		for _, u := range cs {
-			if stays := slices.DeleteFunc(slices.Clone(u.sources), goes); len(stays) > 0 && u.Form == form {
-				take(u, fmt.Sprintf("can be made again from %s; ", stays[0]))
-			}
-		}
-	}
-	for _, u := range cs {
-		if !taken[u.Digest] {
-			take(u, "")
-		}
-	}
-	var batches [][]step
-	for batch := range slices.Chunk(steps, pruneBatch) {
-		batches = append(batches, batch)
-	}
-	return batches
-}
-
-// why says what of a policy asks for a removal, when so many bytes are too
-// many.
-func (p PrunePolicy) why(excess int64) string {
-	switch {
-	case p.hasLimit():
-		return fmt.Sprintf("%d bytes over the limit", excess)
-	case p.All:
-		return "all is to go"
-	case len(p.Filters) > 0:
-		return "a filter matches"
-	}
-	return fmt.Sprintf("not used for %v", p.KeepDuration)
-}
-
-// remove removes the bytes of some blobs, and reports how many that were, and
-// how many blobs stay.
-func (pr *pruner) remove(ctx context.Context, p PrunePolicy, batch []step) (freed int64, refused int, err error) {
+// remove removes the bytes of some blobs, and reports how many that were. It
+// spares what is held, or was committed or used since it was listed.
+func (pr *pruner) remove(ctx context.Context, p PrunePolicy, generation int, batch []step) (freed int64, err error) {
 	var done []Removal
 	if p.DryRun {
 		for _, s := range batch {
-			done = append(done, Removal{Digest: s.Digest, Bytes: s.Size, Reason: s.reason, Forgotten: p.All || !s.worthRemembering()})
+			done = append(done, s.removal(p, s.Size))
 		}
 	} else {
 		err = pr.c.layout.Update(ctx, func(tx *layout.Tx) error {
+			if pr.c.catalog.generation() != generation {
+				return errOutdated
+			}
 			held, err := tx.Held()
 			if err != nil {
 				return err
@@ -127,7 +188,7 @@ func (pr *pruner) remove(ctx context.Context, p PrunePolicy, batch []step) (free
 				r, err := pr.removeOne(tx, p, s, held)
 				switch {
 				case errors.Is(err, errNotPruned):
-					refused++
+					pr.spared[s.Digest] = true
 				case errors.Is(err, fs.ErrNotExist): // another process was quicker
 					freed += s.Size
 				case err != nil:
@@ -143,26 +204,10 @@ func (pr *pruner) remove(ctx context.Context, p PrunePolicy, batch []step) (free
 		freed += r.Bytes
 		pr.note(p, r)
 	}
-	return freed, refused, err
+	return freed, err
 }
 
-// note notes the removal of a blob, and of what was remembered of one.
-func (pr *pruner) note(p PrunePolicy, r Removal) {
-	pr.gone[r.Digest] = true
-	pr.tell(p, r)
-}
-
-func (pr *pruner) tell(p PrunePolicy, r Removal) {
-	pr.report.Removals = append(pr.report.Removals, r)
-	pr.report.Bytes += r.Bytes
-	if !p.DryRun && r.Bytes > 0 {
-		pr.c.count.pruned.Add(1)
-		pr.c.count.prunedBytes.Add(r.Bytes)
-	}
-	if p.Progress != nil {
-		p.Progress(r)
-	}
-}
+var errNotPruned = errors.New("it is held, or was used again")
 
 // removeOne looks again, now that nobody else writes, and removes.
 func (pr *pruner) removeOne(tx *layout.Tx, p PrunePolicy, s step, held map[v1.Hash]bool) (Removal, error) {
@@ -177,7 +222,7 @@ func (pr *pruner) removeOne(tx *layout.Tx, p PrunePolicy, s step, held map[v1.Ha
 	case c.catalog.put(s.Digest) != s.put, c.use(s.Digest).Count > s.UseCount: // committed or used again
 		return Removal{}, errNotPruned
 	}
-	r := Removal{Digest: s.Digest, Bytes: size, Reason: s.reason, Forgotten: p.All || !s.worthRemembering()}
+	r := s.removal(p, size)
 	record := index.DropRecord(s.Digest)
 	if !r.Forgotten {
 		e.ModTime = 0
@@ -186,53 +231,23 @@ func (pr *pruner) removeOne(tx *layout.Tx, p PrunePolicy, s step, held map[v1.Ha
 	return r, tx.Remove(s.Digest, record)
 }
 
-// worthRemembering reports whether an entry says something without its bytes.
-func (u *Usage) worthRemembering() bool {
-	return u.Form == FormCompressed && u.DiffID != (v1.Hash{}) || len(u.Keys) > 0
+// note notes the removal of a blob, and of what was remembered of one.
+func (pr *pruner) note(p PrunePolicy, r Removal) {
+	pr.gone[r.Digest] = r.Forgotten
+	pr.tell(p, r)
 }
 
-// forget removes what is remembered and too much: of All, everything; else the
-// least used of more than there may be.
-func (pr *pruner) forget(ctx context.Context, p PrunePolicy, f *filter.Filter, all []Usage) error {
-	var cs []Usage
-	var reason string
-	if p.All {
-		cs = slices.DeleteFunc(pr.candidates(p, f, all), func(u Usage) bool { return u.Present })
-		reason = "all is to go"
-	} else {
-		cs = slices.DeleteFunc(slices.Clone(all), func(u Usage) bool {
-			return u.Present && !pr.gone[u.Digest] || u.Pinned || u.foreign || len(u.Keys) > 0
-		})
-		rank(cs)
-		cs = cs[:max(0, len(cs)-pr.c.o.maxRemembered)]
-		reason = fmt.Sprintf("more than %d are remembered", pr.c.o.maxRemembered)
+func (pr *pruner) tell(p PrunePolicy, r Removal) {
+	pr.report.Removals = append(pr.report.Removals, r)
+	pr.report.Bytes += r.Bytes
+	switch {
+	case p.DryRun:
+		pr.saved += r.Bytes
+	case r.Bytes > 0:
+		pr.c.count.pruned.Add(1)
+		pr.c.count.prunedBytes.Add(r.Bytes)
 	}
-	for batch := range slices.Chunk(cs, pruneBatch) {
-		var done []Removal
-		err := pr.c.layout.Update(ctx, func(tx *layout.Tx) error {
-			for _, u := range batch {
-				there, err := pr.c.isThere(u.Digest)
-				if err != nil {
-					return err
-				}
-				if _, ok := pr.c.catalog.get(u.Digest); !ok || there || len(pr.c.catalog.pinsOf(u.Digest)) > 0 {
-					continue
-				}
-				if !p.DryRun {
-					if err := tx.Append(index.DropRecord(u.Digest)); err != nil {
-						return err
-					}
-				}
-				done = append(done, Removal{Digest: u.Digest, Reason: reason, Forgotten: true})
-			}
-			return nil
-		})
-		for _, r := range done {
-			pr.note(p, r)
-		}
-		if err != nil {
-			return err
-		}
+	if p.Progress != nil {
+		p.Progress(r)
 	}
-	return nil
 }

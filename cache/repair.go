@@ -92,6 +92,19 @@ func (s *scrub) images() {
 	}
 }
 
+// malformed reports a manifest that other tools' images need, and that has its
+// digest, but is none.
+func (s *scrub) malformed(unknown error) {
+	var u *unreadableError
+	if !errors.As(unknown, &u) || !errors.Is(u, errMalformedManifest) {
+		return // blobs tells
+	}
+	h, _ := v1.NewHash(u.digest) // which it was read by
+	if _, corrupt := s.c.checks.failed.Load(h); !corrupt {
+		s.found(Finding{Problem: Unreadable, Digest: h, Err: u.err})
+	}
+}
+
 // record changes the entry of a digest.
 func (s *scrub) record(h v1.Hash, change func(*index.Entry)) Repair {
 	if s.o.ReportOnly {

@@ -74,6 +74,7 @@ type Usage struct {
 	compressedHere bool      // so that the tar gives the same bytes again
 	foreign        bool      // an image of another tool reaches it
 	put            uint32    // see [index.Catalog.Put]
+	modTime        int64     // of the file, if it is there, in nanoseconds
 }
 
 // usageFields are what [Cache.DiskUsage] filters by.
@@ -81,7 +82,7 @@ var usageFields = filter.Schema{
 	"digest": filter.KindString, "diffid": filter.KindString, "pair": filter.KindString,
 	"mediatype": filter.KindString, "form": filter.KindString, "origin": filter.KindString,
 	"size": filter.KindInt, "usecount": filter.KindInt,
-	"created": filter.KindTime, "lastused": filter.KindTime,
+	"created": filter.KindTime, "lastused": filter.KindTime, "touched": filter.KindTime,
 	"present": filter.KindBool, "pinned": filter.KindBool, "inuse": filter.KindBool,
 	"remakable": filter.KindBool, "shared": filter.KindBool,
 	"keys": filter.KindStrings, "pins": filter.KindStrings,
@@ -110,6 +111,8 @@ func (u *Usage) field(name string) filter.Value {
 		return filter.TimeValue(u.Created)
 	case "lastused":
 		return filter.TimeValue(u.LastUsed)
+	case "touched":
+		return filter.TimeValue(u.touched())
 	case "present":
 		return filter.BoolValue(u.Present)
 	case "pinned":
@@ -128,6 +131,14 @@ func (u *Usage) field(name string) filter.Value {
 	return filter.Value{}
 }
 
+// touched is when a blob was used, or made if it never was.
+func (u *Usage) touched() time.Time {
+	if u.LastUsed.After(u.Created) {
+		return u.LastUsed
+	}
+	return u.Created
+}
+
 // text returns a hash as text, "" for the zero one.
 func text(h v1.Hash) string {
 	if h == (v1.Hash{}) {
@@ -141,11 +152,14 @@ func text(h v1.Hash) string {
 // containerd's, and compare numbers and times as well:
 //
 //	form==uncompressed,size>100MB
-//	lastused<7d,keys~=go-build
+//	touched<7d,keys~=go-build
 //
-// The fields are those of [Usage], in lower case. A duration means that long
-// ago. The errors are [ErrClosed], the context's, and those of a filter that
-// cannot be read, and [ErrLocked].
+// The fields are those of [Usage], in lower case, and touched: when it was last
+// used, or made if it never was, which is what [PrunePolicy.KeepDuration] goes
+// by; lastused is never then, and that is before all times. A duration means
+// that long ago. The errors are [ErrClosed], the context's, and those of a
+// filter that cannot be read, and [ErrLocked]. What images of other tools reach is shown as far
+// as their manifests can be read.
 func (c *Cache) DiskUsage(ctx context.Context, filters ...string) ([]Usage, error) {
 	if c.fills.isClosed() {
 		return nil, fmt.Errorf("cache: disk usage: %w", ErrClosed)
@@ -154,7 +168,10 @@ func (c *Cache) DiskUsage(ctx context.Context, filters ...string) ([]Usage, erro
 	if err != nil {
 		return nil, fmt.Errorf("cache: disk usage: %w", err)
 	}
-	all, err := c.usages(ctx)
+	c.catchUp()
+	reached, err := c.reached()
+	c.faulted(err)
+	all, err := c.usages(ctx, reached)
 	if err != nil {
 		return nil, fmt.Errorf("cache: disk usage: %w", err)
 	}
@@ -162,18 +179,13 @@ func (c *Cache) DiskUsage(ctx context.Context, filters ...string) ([]Usage, erro
 	return all, nil
 }
 
-// usages returns all usages, sorted by digest.
-func (c *Cache) usages(ctx context.Context) ([]Usage, error) {
-	c.catchUp()
+// usages returns all usages, sorted by digest, given what other tools' images
+// reach.
+func (c *Cache) usages(ctx context.Context, reached map[string]bool) ([]Usage, error) {
 	held, err := c.held(ctx)
 	if err != nil {
 		return nil, err
 	}
-	reached, err := c.reached()
-	if err != nil {
-		return nil, err
-	}
-
 	var all []Usage
 	for d := range c.catalog.clone().Details() {
 		if ctx.Err() != nil {
@@ -226,9 +238,9 @@ func (c *Cache) usage(d index.Detail) (Usage, error) {
 		Form: formOfType(d.MediaType), Created: at(d.Created), Pins: d.Pins, Keys: d.Keys, Origin: d.Origin, InUse: c.uses.isOpen(d.Digest),
 		compressedHere: d.Codec != "", put: d.Put,
 	}
-	switch size, _, err := c.layout.StatBlob(d.Digest); {
+	switch size, modTime, err := c.layout.StatBlob(d.Digest); {
 	case err == nil:
-		u.Present, u.Size = true, size
+		u.Present, u.Size, u.modTime = true, size, modTime
 	case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrInvalid):
 		return u, err
 	}

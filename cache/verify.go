@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime"
+	"slices"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -96,6 +97,11 @@ func (s *scrub) run(ctx context.Context) error {
 	}
 	if err := s.entries(ctx); err != nil {
 		return err
+	}
+	if unknown != nil { // what is corrupt was put aside by now
+		s.reached, unknown = s.c.reached()
+		s.orphans = slices.DeleteFunc(s.orphans, func(o orphan) bool { return s.reached[o.digest.String()] })
+		s.malformed(unknown)
 	}
 	s.images()
 	switch {

@@ -232,8 +232,8 @@ func setOrDelete(m map[ref]string, r ref, value string) {
 }
 
 // Put returns a number that is another one whenever the entry of a digest was
-// put again, 0 if there is none. All numbers are other ones in another catalog
-// than this and its clones.
+// put again, 0 if there is none. The numbers of another catalog than this and
+// its clones say nothing here: they may coincide.
 func (c *Catalog) Put(h v1.Hash) uint32 {
 	r, _ := c.listedRef(h)
 	return c.nodes[r].put

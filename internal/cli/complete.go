@@ -14,7 +14,7 @@ import (
 // filterFields are what filters go by.
 var filterFields = [...]string{
 	"digest", "diffid", "pair", "mediatype", "form", "size", "present", "created", "lastused",
-	"usecount", "pinned", "pins", "inuse", "keys", "origin", "remakable", "shared",
+	"touched", "usecount", "pinned", "pins", "inuse", "keys", "origin", "remakable", "shared",
 }
 
 // complete says what arguments and flags are completed with. Others are

@@ -43,7 +43,7 @@ func TestCompletion(t *testing.T) {
 	hashes := []string{f.digests[0], f.digests[1], f.diffIDs[0]}
 	slices.Sort(hashes)
 	hex := strings.TrimPrefix(f.digests[0], "sha256:")
-	fields := strings.Fields("digest diffid pair mediatype form size present created lastused usecount pinned pins inuse keys origin remakable shared")
+	fields := strings.Fields("digest diffid pair mediatype form size present created lastused touched usecount pinned pins inuse keys origin remakable shared")
 	for _, tt := range []struct {
 		args      string // the last word is what was begun; - for nothing
 		want      []string

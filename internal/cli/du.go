@@ -52,7 +52,7 @@ there always.
 ` + filterHelp,
 		Example: `  ocicache du
   ocicache du --graph
-  ocicache du 'lastused<30d' 'lastused==never'
+  ocicache du 'touched<30d'
   ocicache du -o json`,
 		RunE: func(cmd *cobra.Command, filters []string) error {
 			return a.with(func(c *cache.Cache) error {

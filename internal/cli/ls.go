@@ -11,7 +11,8 @@ import (
 const filterHelp = `Filters are containerd's, and compare numbers and times as well. A blob is taken
 that any of them matches; a filter matches if all its parts, between commas, do.
 Fields: digest, diffid, pair, mediatype, form, size, present, created, lastused,
-usecount, pinned, pins, inuse, keys, origin, remakable, shared.`
+touched, usecount, pinned, pins, inuse, keys, origin, remakable, shared. What
+was never read has a lastused before all times; touched is when it was made then.`
 
 func (a *app) lsCommand() *cobra.Command {
 	return &cobra.Command{
@@ -24,7 +25,7 @@ are printed, for other commands to take.
 ` + filterHelp,
 		Example: `  ocicache ls
   ocicache ls 'form==uncompressed,size>100MB'
-  ocicache ls -o json 'lastused<7d'
+  ocicache ls -o json 'touched<7d'
   ocicache ls -q 'lastused==never'`,
 		RunE: func(cmd *cobra.Command, filters []string) error {
 			return a.with(func(c *cache.Cache) error {

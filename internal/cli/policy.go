@@ -17,7 +17,7 @@ import (
 // policyFlags returns the flags of a policy, which are its fields in a file.
 func policyFlags(p *cache.PrunePolicy) *pflag.FlagSet {
 	f := pflag.NewFlagSet("", pflag.ContinueOnError)
-	f.BoolVar(&p.All, "all", false, "remove all that nothing protects, remembered pairs and build keys too")
+	f.BoolVar(&p.All, "all", false, "remove all that nothing protects; without a limit, remembered pairs and build keys too")
 	f.StringArrayVar(&p.Filters, "filter", nil, "remove only what this `FILTER` matches (may be repeated)")
 	f.Var((*durationValue)(&p.KeepDuration), "keep-duration", "keep what was used or made so short a time ago")
 	f.Var((*sizeValue)(&p.ReservedBytes), "reserved-bytes", "never remove below so much")

@@ -38,7 +38,7 @@ func (a *app) pruneCommand() *cobra.Command {
 		Short: "Remove what is not needed",
 		Long: `Remove blobs: first those that can be made again from what stays, then what was
 used longest ago and least. What is pinned or being read stays. What a removed
-blob decompresses to is remembered, unless --all is given.
+blob decompresses to is remembered, unless --all is given without a limit.
 
 Without flags, only debris is removed: what dead processes left, and files that
 nothing lists. --all, --filter and --keep-duration say what may be removed; of
@@ -55,6 +55,7 @@ JSON list of objects whose fields are named as the flags above are.
 ` + filterHelp,
 		Example: `  ocicache prune --max-bytes 10GB
   ocicache prune --filter form==uncompressed --dry-run
+  ocicache prune --filter 'touched<30d,size>100MB'
   ocicache prune --keep-duration 7d --min-free-bytes 20GB --reserved-bytes 2GB
   ocicache prune --policy policies.json
   ocicache prune --all`,
