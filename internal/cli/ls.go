@@ -12,7 +12,7 @@ const filterHelp = `Filters are containerd's, and compare numbers and times as w
 that any of them matches; a filter matches if all its parts, between commas, do.
 Fields: digest, diffid, pair, mediatype, form, size, present, created, lastused,
 touched, usecount, pinned, pins, inuse, keys, origin, remakable, shared. What
-was never read has a lastused before all times; touched is when it was made then.`
+was never read has a lastused before all times; its touched is when it was made.`
 
 func (a *app) lsCommand() *cobra.Command {
 	return &cobra.Command{
