@@ -53,8 +53,9 @@ const (
 	AnnotationUsed = "dev.ggcr.cache.used"
 
 	// AnnotationKeys are the build keys of the layer, separated by commas:
-	// each is local:SECONDS:KEY or shareable:SECONDS:KEY, with the time it was
-	// made and the key as in a URL's query.
+	// each is local:SECONDS:MEDIATYPE:KEY or shareable:SECONDS:MEDIATYPE:KEY,
+	// with the time it was made, the media type that the layer was built with
+	// and the key, both as in a URL's query. No media type is the descriptor's.
 	AnnotationKeys = "dev.ggcr.cache.keys"
 
 	// AnnotationPins are the names of the pins that hold the blob, as in a

@@ -57,11 +57,11 @@ func (c *Catalog) applyJSON(line []byte) {
 	case r.Key != nil:
 		c.applyKey(*r.Key)
 	case r.Unkey != nil:
-		c.dropKey(*r.Unkey)
+		c.applyUnkey(*r.Unkey)
 	case r.Pin != nil:
 		c.applyPin(*r.Pin)
 	case r.Unpin != nil:
-		c.dropPin(*r.Unpin)
+		c.applyUnpin(*r.Unpin)
 	default:
 		c.skipped++
 	}

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"cmp"
 	"encoding/json"
 	"iter"
 	"net/url"
@@ -14,6 +15,7 @@ import (
 // A BuildKey is what a build's key stands for.
 type BuildKey struct {
 	Digest    v1.Hash // of the layer that was built
+	MediaType string  // that it was built with; in a record, "" is the entry's
 	Shareable bool    // it may be published
 	Created   int64   // in seconds since the Unix epoch
 }
@@ -21,13 +23,15 @@ type BuildKey struct {
 // buildKey is a BuildKey in the catalog.
 type buildKey struct {
 	to        ref
-	shareable bool
+	media     uint32 // of names
 	created   int64
+	shareable bool
 }
 
 type keyRecord struct {
-	Key       string `json:"key"`
+	Key       string `json:"key"` // escaped, as all keys and names of pins: they may be any bytes
 	Digest    string `json:"digest"`
+	MediaType string `json:"mediaType,omitempty"`
 	Shareable bool   `json:"shareable,omitempty"`
 	Created   int64  `json:"created"`
 }
@@ -35,11 +39,11 @@ type keyRecord struct {
 // KeyRecord returns the journal record that makes a key stand for a layer,
 // whatever it stood for before. The layer's entry must be there already.
 func KeyRecord(key string, k BuildKey) []byte {
-	return record1("key", keyRecord{key, k.Digest.String(), k.Shareable, k.Created})
+	return record1("key", keyRecord{url.QueryEscape(key), k.Digest.String(), k.MediaType, k.Shareable, k.Created})
 }
 
 // DropKeyRecord returns the journal record that forgets a key.
-func DropKeyRecord(key string) []byte { return record1("unkey", key) }
+func DropKeyRecord(key string) []byte { return record1("unkey", url.QueryEscape(key)) }
 
 // record1 returns a journal record of one field, whose value can be JSON.
 func record1(name string, value any) []byte {
@@ -57,7 +61,8 @@ func (c *Catalog) Key(key string) (BuildKey, bool) {
 }
 
 func (c *Catalog) expand(k buildKey) BuildKey {
-	return BuildKey{Digest: c.nodes[k.to].key.hash(), Shareable: k.shareable, Created: k.created}
+	n := &c.nodes[k.to]
+	return BuildKey{Digest: n.key.hash(), MediaType: c.names[cmp.Or(k.media, n.media)], Shareable: k.shareable, Created: k.created}
 }
 
 // Keys yields all keys, in no particular order.
@@ -71,25 +76,29 @@ func (c *Catalog) Keys() iter.Seq2[string, BuildKey] {
 	}
 }
 
-// KeysOf returns the keys of a layer, sorted. They are not to be changed.
+// KeysOf returns the keys of a layer, sorted.
 func (c *Catalog) KeysOf(h v1.Hash) []string {
 	r, _ := c.listedRef(h)
-	return c.keysOf[r]
+	return sorted(c.keysOf[r])
 }
 
 func (c *Catalog) applyKey(k keyRecord) {
 	r, ok := c.listedRef(parseHash(k.Digest))
-	if !ok {
+	key, err := url.QueryUnescape(k.Key)
+	if !ok || err != nil {
 		c.skipped++
 		return
 	}
-	c.setKey(k.Key, buildKey{to: r, shareable: k.Shareable, created: k.Created})
+	c.setKey(key, buildKey{to: r, media: c.internName(k.MediaType), created: k.Created, shareable: k.Shareable})
 }
 
 func (c *Catalog) setKey(key string, k buildKey) {
-	c.dropKey(key)
+	key = strings.Clone(key) // not the whole line that it stands on
+	if was, ok := c.keys[key]; !ok || was.to != k.to {
+		c.dropKey(key)
+		c.keysOf[k.to] = append(c.keysOf[k.to], key)
+	}
 	c.keys[key] = k
-	c.keysOf[k.to] = with(c.keysOf[k.to], key)
 }
 
 func (c *Catalog) dropKey(key string) {
@@ -97,6 +106,15 @@ func (c *Catalog) dropKey(key string) {
 		delete(c.keys, key)
 		setOrDeleteList(c.keysOf, k.to, without(c.keysOf[k.to], key))
 	}
+}
+
+func (c *Catalog) applyUnkey(escaped string) {
+	key, err := url.QueryUnescape(escaped)
+	if err != nil {
+		c.skipped++
+		return
+	}
+	c.dropKey(key)
 }
 
 // forgetMarks forgets what hangs on an entry that goes.
@@ -109,23 +127,24 @@ func (c *Catalog) forgetMarks(r ref) {
 	c.nodes[r].use = Use{}
 }
 
-// with returns a sorted list with s in it. The list it is given stays as it
-// is: a clone may have it.
-func with(list []string, s string) []string {
-	i, found := slices.BinarySearch(list, s)
-	if found {
+// The lists of keys and pins are in no order, so that as many as there may be
+// are each added at once. A clone has the same lists: what is added stands
+// behind the end that it knows, and what goes makes a new list.
+
+// without returns a list without s.
+func without(list []string, s string) []string {
+	i := slices.Index(list, s)
+	if i < 0 {
 		return list
 	}
-	return slices.Insert(slices.Clone(list), i, s)
+	return slices.Concat(list[:i], list[i+1:])
 }
 
-// without returns a sorted list without s, likewise.
-func without(list []string, s string) []string {
-	i, found := slices.BinarySearch(list, s)
-	if !found {
-		return list
-	}
-	return slices.Delete(slices.Clone(list), i, i+1)
+// sorted returns a sorted copy of a list.
+func sorted(list []string) []string {
+	list = slices.Clone(list)
+	slices.Sort(list)
+	return list
 }
 
 func setOrDeleteList(m map[ref][]string, r ref, list []string) {
@@ -139,7 +158,7 @@ func setOrDeleteList(m map[ref][]string, r ref, list []string) {
 // encodeKeys returns the form that [ocicache.AnnotationKeys] has.
 func (c *Catalog) encodeKeys(r ref) string {
 	var b strings.Builder
-	for i, key := range c.keysOf[r] {
+	for i, key := range sorted(c.keysOf[r]) {
 		if i > 0 {
 			b.WriteByte(',')
 		}
@@ -149,7 +168,7 @@ func (c *Catalog) encodeKeys(r ref) string {
 		} else {
 			b.WriteString("local:")
 		}
-		b.WriteString(strconv.FormatInt(k.created, 10) + ":" + url.QueryEscape(key))
+		b.WriteString(strconv.FormatInt(k.created, 10) + ":" + url.QueryEscape(c.names[k.media]) + ":" + url.QueryEscape(key))
 	}
 	return b.String()
 }
@@ -157,12 +176,15 @@ func (c *Catalog) encodeKeys(r ref) string {
 // decodeKeys reads what encodeKeys made, and leaves out what it cannot read.
 func (c *Catalog) decodeKeys(r ref, s string) {
 	for item := range strings.SplitSeq(s, ",") {
-		kind, rest, _ := strings.Cut(item, ":")
-		created, escaped, ok := strings.Cut(rest, ":")
-		n, nerr := strconv.ParseInt(created, 10, 64)
-		key, kerr := url.QueryUnescape(escaped)
-		if ok && nerr == nil && kerr == nil {
-			c.setKey(key, buildKey{to: r, shareable: kind == "shareable", created: n})
+		parts := strings.Split(item, ":")
+		if len(parts) != 4 {
+			continue
+		}
+		created, nerr := strconv.ParseInt(parts[1], 10, 64)
+		media, merr := url.QueryUnescape(parts[2])
+		key, kerr := url.QueryUnescape(parts[3])
+		if nerr == nil && merr == nil && kerr == nil {
+			c.setKey(key, buildKey{to: r, media: c.internName(media), created: created, shareable: parts[0] == "shareable"})
 		}
 	}
 }

@@ -75,8 +75,9 @@ type Catalog struct {
 	unsynced map[ref]string
 	extras   map[ref]*extra // what other tools added to our descriptors
 	keys     map[string]buildKey
-	keysOf   map[ref][]string // sorted
-	pins     map[ref][]string // sorted names
+	keysOf   map[ref][]string // in no order, and so the names in pins
+	pins     map[ref][]string
+	pinned   map[string][]ref // where to look for a name; a clone has none
 
 	foreign   []json.RawMessage          // other tools' descriptors, as they stood
 	foreignBy map[string]bool            // their digests; nil until needed
@@ -99,6 +100,7 @@ func New() *Catalog {
 		keys:     map[string]buildKey{},
 		keysOf:   map[ref][]string{},
 		pins:     map[ref][]string{},
+		pinned:   map[string][]ref{},
 	}
 }
 
@@ -239,8 +241,7 @@ func (c *Catalog) Put(h v1.Hash) uint32 {
 	return c.nodes[r].put
 }
 
-// A Detail is an entry with all that hangs on it. Its lists are not to be
-// changed.
+// A Detail is an entry with all that hangs on it. Its lists are sorted.
 type Detail struct {
 	Entry
 	Use  Use
@@ -254,7 +255,7 @@ func (c *Catalog) Details() iter.Seq[Detail] {
 	return func(yield func(Detail) bool) {
 		for i := range c.nodes {
 			r := ref(i)
-			if c.nodes[r].listed && !yield(Detail{c.entry(r), c.nodes[r].use, c.keysOf[r], c.pins[r], c.nodes[r].put}) {
+			if c.nodes[r].listed && !yield(Detail{c.entry(r), c.nodes[r].use, sorted(c.keysOf[r]), sorted(c.pins[r]), c.nodes[r].put}) {
 				return
 			}
 		}

@@ -3,8 +3,12 @@ package index_test
 import (
 	"bytes"
 	"errors"
+	"maps"
+	"reflect"
 	"strings"
 	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/ocicache/ocicache/index"
 )
@@ -17,6 +21,7 @@ func FuzzDecode(f *testing.F) {
 		put(c, tt.of...)
 		f.Add(encode(f, c))
 	}
+	f.Add(encode(f, marked(f)))
 	f.Add("")
 	f.Add(`{"schemaVersion":2,"manifests":null}`)
 	f.Add(document(ours(0, ""), ours(0, `,"tag":"x"`), ours(0, `,"dev.ggcr.cache.x":"y"`), `{"foreign":1}`, `null`))
@@ -51,6 +56,7 @@ func FuzzFaster(f *testing.F) {
 		f.Add(encode(f, c), string(index.PutRecord(tt.of[0])))
 		f.Add("\n"+encode(f, c), "")
 	}
+	f.Add(encode(f, marked(f)), string(index.KeyRecord(odd, index.BuildKey{Digest: hash(1), MediaType: ociType, Created: 1})))
 	head, _, _ := strings.Cut(encode(f, index.New()), "\n")
 	long := head[:len(head)-len(`"manifests":[`)]
 	for _, lines := range []string{
@@ -98,6 +104,12 @@ func FuzzApply(f *testing.F) {
 		}
 		f.Add(bytes.Join(lines, []byte{'\n'}))
 	}
+	f.Add(bytes.Join([][]byte{
+		index.PutRecord(forms[0].of[0]),
+		index.KeyRecord(odd, index.BuildKey{Digest: forms[0].of[0].Digest, MediaType: ociType, Shareable: true, Created: 1}),
+		index.PinRecord(oddPin, []v1.Hash{forms[0].of[0].Digest}),
+		index.DropKeyRecord("second"), index.UnpinRecord("other"),
+	}, []byte{'\n'}))
 	f.Add([]byte(`{"n":1,"delete":"sha256:00"}` + "\n" + `{"n":2,"put":{}}` + "\n\x00"))
 	f.Fuzz(func(t *testing.T, journal []byte) {
 		lines := bytes.Split(journal, []byte{'\n'})
@@ -111,7 +123,14 @@ func FuzzApply(f *testing.F) {
 		if c.Skipped() > len(lines) {
 			t.Errorf("%d of %d records were skipped", c.Skipped(), len(lines))
 		}
-		want := entries(decode(t, encode(t, c)))
+		decoded := decode(t, encode(t, c))
+		if got, want := maps.Collect(decoded.Keys()), maps.Collect(c.Keys()); !maps.Equal(got, want) {
+			t.Errorf("keys: got %v, want %v", got, want)
+		}
+		if got, want := decoded.Pins(), c.Pins(); !reflect.DeepEqual(got, want) {
+			t.Errorf("pins: got %v, want %v", got, want)
+		}
+		want := entries(decoded)
 		wantEntries(t, decode(t, encode(t, apply(c))), want...)
 		wantEntries(t, decode(t, encode(t, apply(decode(t, encode(t, c))))), want...)
 		for _, e := range want {

@@ -14,6 +14,7 @@ import (
 
 const (
 	gzipType = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+	ociType  = "application/vnd.oci.image.layer.v1.tar+gzip"
 	tarType  = "application/vnd.docker.image.rootfs.diff.tar"
 )
 

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -13,18 +15,24 @@ import (
 	"github.com/ocicache/ocicache/index"
 )
 
+// Keys and names of pins are any bytes.
+const (
+	odd    = "go build, \"é\"\n&%2C:+\xff"
+	oddPin = "debian:12, slim\xfe"
+)
+
 // marked returns a catalog of three entries with all that can hang on one.
-func marked(t *testing.T) *index.Catalog {
+func marked(t testing.TB) *index.Catalog {
 	t.Helper()
 	c := index.New()
 	for i := range 3 {
 		c.Apply(index.PutRecord(index.Entry{Digest: hash(i), MediaType: gzipType, Size: 7, Created: 1, Origin: "index.docker.io/library/debian"}))
 	}
 	c.Apply(index.UseRecord(map[v1.Hash]index.Use{hash(0): {Last: 100, Count: 3}, hash(9): {Last: 1, Count: 1}}))
-	c.Apply(index.KeyRecord("go build, \"é\"\n&", index.BuildKey{Digest: hash(0), Shareable: true, Created: 5}))
+	c.Apply(index.KeyRecord(odd, index.BuildKey{Digest: hash(0), MediaType: ociType, Shareable: true, Created: 5}))
 	c.Apply(index.KeyRecord("second", index.BuildKey{Digest: hash(0), Created: 6}))
 	c.Apply(index.KeyRecord("third", index.BuildKey{Digest: hash(1), Created: 7}))
-	c.Apply(index.PinRecord("debian:12, slim", []v1.Hash{hash(0), hash(1)}))
+	c.Apply(index.PinRecord(oddPin, []v1.Hash{hash(0), hash(1)}))
 	c.Apply(index.PinRecord("other", []v1.Hash{hash(1)}))
 	return c
 }
@@ -42,17 +50,17 @@ func TestMarks(t *testing.T) {
 			t.Errorf("%s: use: got %v, want none", what, got)
 		}
 		want := map[string]index.BuildKey{
-			"go build, \"é\"\n&": {Digest: hash(0), Shareable: true, Created: 5},
-			"second":             {Digest: hash(0), Created: 6},
-			"third":              {Digest: hash(1), Created: 7},
+			odd:      {Digest: hash(0), MediaType: ociType, Shareable: true, Created: 5},
+			"second": {Digest: hash(0), MediaType: gzipType, Created: 6},
+			"third":  {Digest: hash(1), MediaType: gzipType, Created: 7},
 		}
 		if got := maps.Collect(c.Keys()); !maps.Equal(got, want) {
 			t.Errorf("%s: keys: got %v, want %v", what, got, want)
 		}
-		if got := c.KeysOf(hash(0)); !slices.Equal(got, []string{"go build, \"é\"\n&", "second"}) {
+		if got := c.KeysOf(hash(0)); !slices.Equal(got, []string{odd, "second"}) {
 			t.Errorf("%s: keys: got %q", what, got)
 		}
-		pins := map[string][]v1.Hash{"debian:12, slim": {hash(0), hash(1)}, "other": {hash(1)}}
+		pins := map[string][]v1.Hash{oddPin: {hash(0), hash(1)}, "other": {hash(1)}}
 		if got := c.Pins(); !reflect.DeepEqual(got, pins) {
 			t.Errorf("%s: pins: got %v, want %v", what, got, pins)
 		}
@@ -73,7 +81,7 @@ func TestMarks(t *testing.T) {
 	if got := c.KeysOf(hash(0)); len(got) != 1 {
 		t.Errorf("keys: got %q, want one", got)
 	}
-	if got := c.PinsOf(hash(1)); !slices.Equal(got, []string{"debian:12, slim"}) {
+	if got := c.PinsOf(hash(1)); !slices.Equal(got, []string{oddPin}) {
 		t.Errorf("pins: got %q", got)
 	}
 	check("clone", decode(t, encode(t, clone)))
@@ -113,6 +121,97 @@ func TestKeyMoves(t *testing.T) {
 	c.Apply(index.KeyRecord("fourth", index.BuildKey{Digest: hash(9)}))
 	if _, ok := c.Key("fourth"); ok || c.Skipped() != 1 {
 		t.Errorf("a key without an entry: %d skipped", c.Skipped())
+	}
+}
+
+// Of keys and names of pins that are not UTF-8, none is taken for another.
+func TestMarksAreBytes(t *testing.T) {
+	c := index.New()
+	put(c, index.Entry{Digest: hash(0), MediaType: gzipType, Created: 1})
+	names := []string{"\xff", "\xfe", "\ufffd", "\x00", " ", "+", "%20", ",", "", strings.Repeat("\xff", 4096)}
+	for i, name := range names {
+		c.Apply(index.KeyRecord(name, index.BuildKey{Digest: hash(0), Created: int64(i)}))
+		if name != "" {
+			c.Apply(index.PinRecord(name, []v1.Hash{hash(0)}))
+		}
+	}
+	for what, c := range map[string]*index.Catalog{"applied": c, "decoded": decode(t, encode(t, c))} {
+		for i, name := range names {
+			if k, ok := c.Key(name); !ok || k.Created != int64(i) {
+				t.Errorf("%s: %.9q: got %+v, %v", what, name, k, ok)
+			}
+			c.Apply(index.DropKeyRecord(name))
+			if got, want := len(c.KeysOf(hash(0))), len(names)-i-1; got != want {
+				t.Errorf("%s: %.9q dropped: got %d keys, want %d", what, name, got, want)
+			}
+		}
+		c.Apply(index.UnpinRecord("\xff"))
+		if got, want := len(c.PinsOf(hash(0))), len(names)-2; got != want {
+			t.Errorf("%s: unpinned: got %d pins, want %d", what, got, want)
+		}
+		if c.Skipped() != 0 {
+			t.Errorf("%s: %d skipped", what, c.Skipped())
+		}
+	}
+}
+
+// A record whose key or name is not escaped is no record.
+func TestMarksNotEscaped(t *testing.T) {
+	c := marked(t)
+	want := encode(t, c)
+	for i, record := range []string{
+		`{"key":{"key":"%","digest":"` + hash(0).String() + `","created":1}}`, `{"unkey":"%"}`,
+		`{"pin":{"name":"%zz","digests":["` + hash(0).String() + `"]}}`, `{"unpin":"%1"}`,
+		`{"pin":{"name":"","digests":["` + hash(0).String() + `"]}}`,
+	} {
+		c.Apply([]byte(record))
+		if c.Skipped() != i+1 {
+			t.Errorf("%s: not skipped", record)
+		}
+	}
+	if got := encode(t, c); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// As many keys and pins of one layer as would take minutes if each were put
+// in its place among the others, in a journal and in an index.
+func TestMarksMany(t *testing.T) {
+	const n = 100_000
+	c := index.New()
+	put(c, index.Entry{Digest: hash(0), MediaType: gzipType, Created: 1})
+	for i := range n {
+		name := strconv.Itoa(i)
+		c.Apply(index.KeyRecord(name, index.BuildKey{Digest: hash(0), Created: 1}))
+		c.Apply(index.PinRecord(name, []v1.Hash{hash(0)}))
+	}
+	for what, c := range map[string]*index.Catalog{"applied": c, "decoded": decode(t, encode(t, c))} {
+		if keys, pins := c.KeysOf(hash(0)), c.PinsOf(hash(0)); len(keys) != n || len(pins) != n || !slices.IsSorted(keys) || !slices.IsSorted(pins) {
+			t.Errorf("%s: got %d keys and %d pins, want %d of each, sorted", what, len(keys), len(pins), n)
+		}
+	}
+}
+
+// What is added to an entry's lists, or goes, after a clone was made is not in
+// the clone.
+func TestMarksOfClone(t *testing.T) {
+	c := marked(t)
+	clone, want := c.Clone(), encode(t, c)
+	c.Apply(index.KeyRecord("fourth", index.BuildKey{Digest: hash(0), Created: 1}))
+	c.Apply(index.PinRecord("another", []v1.Hash{hash(1)}))
+	then := c.Clone()
+	c.Apply(index.DropKeyRecord(odd))
+	c.Apply(index.UnpinRecord(oddPin))
+	c.Apply(index.KeyRecord("fifth", index.BuildKey{Digest: hash(0), Created: 1}))
+	if got := encode(t, clone); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	again := decode(t, encode(t, then))
+	if got := again.KeysOf(hash(0)); len(got) != 3 || slices.Contains(got, "fifth") {
+		t.Errorf("got keys %q", got)
+	}
+	if got := again.PinsOf(hash(1)); len(got) != 3 {
+		t.Errorf("got pins %q", got)
 	}
 }
 

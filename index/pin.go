@@ -9,14 +9,14 @@ import (
 )
 
 type pinRecord struct {
-	Name    string   `json:"name"`
+	Name    string   `json:"name"` // escaped
 	Digests []string `json:"digests"`
 }
 
 // PinRecord returns the journal record of a pin that holds these entries, and
 // no others that one of its name held before.
 func PinRecord(name string, hs []v1.Hash) []byte {
-	p := pinRecord{Name: name, Digests: []string{}}
+	p := pinRecord{Name: url.QueryEscape(name), Digests: []string{}}
 	for _, h := range hs {
 		p.Digests = append(p.Digests, h.String())
 	}
@@ -24,13 +24,12 @@ func PinRecord(name string, hs []v1.Hash) []byte {
 }
 
 // UnpinRecord returns the journal record that removes a pin.
-func UnpinRecord(name string) []byte { return record1("unpin", name) }
+func UnpinRecord(name string) []byte { return record1("unpin", url.QueryEscape(name)) }
 
-// PinsOf returns the names of the pins that hold an entry, sorted. They are
-// not to be changed.
+// PinsOf returns the names of the pins that hold an entry, sorted.
 func (c *Catalog) PinsOf(h v1.Hash) []string {
 	r, _ := c.listedRef(h)
-	return c.pins[r]
+	return sorted(c.pins[r])
 }
 
 // Pins returns what each pin holds, sorted.
@@ -48,24 +47,47 @@ func (c *Catalog) Pins() map[string][]v1.Hash {
 }
 
 func (c *Catalog) applyPin(p pinRecord) {
-	c.dropPin(p.Name)
+	name, err := url.QueryUnescape(p.Name)
+	if err != nil || name == "" {
+		c.skipped++
+		return
+	}
+	c.dropPin(name)
 	for _, s := range p.Digests {
 		if r, ok := c.listedRef(parseHash(s)); ok {
-			c.pins[r] = with(c.pins[r], p.Name)
+			c.addPin(r, name)
 		}
 	}
 }
 
-func (c *Catalog) dropPin(name string) {
-	for r, names := range c.pins {
-		setOrDeleteList(c.pins, r, without(names, name))
+// addPin adds a name that an entry does not have, unless it has it last.
+func (c *Catalog) addPin(r ref, name string) {
+	if list := c.pins[r]; len(list) == 0 || list[len(list)-1] != name {
+		c.pins[r] = append(list, name)
+		c.pinned[name] = append(c.pinned[name], r)
 	}
+}
+
+func (c *Catalog) applyUnpin(escaped string) {
+	name, err := url.QueryUnescape(escaped)
+	if err != nil {
+		c.skipped++
+		return
+	}
+	c.dropPin(name)
+}
+
+func (c *Catalog) dropPin(name string) {
+	for _, r := range c.pinned[name] {
+		setOrDeleteList(c.pins, r, without(c.pins[r], name))
+	}
+	delete(c.pinned, name)
 }
 
 // encodePins returns the form that [ocicache.AnnotationPins] has.
 func (c *Catalog) encodePins(r ref) string {
-	names := make([]string, len(c.pins[r]))
-	for i, name := range c.pins[r] {
+	names := sorted(c.pins[r])
+	for i, name := range names {
 		names[i] = url.QueryEscape(name)
 	}
 	return strings.Join(names, ",")
@@ -73,9 +95,14 @@ func (c *Catalog) encodePins(r ref) string {
 
 // decodePins reads what encodePins made, and leaves out what it cannot read.
 func (c *Catalog) decodePins(r ref, s string) {
+	var names []string
 	for item := range strings.SplitSeq(s, ",") {
 		if name, err := url.QueryUnescape(item); err == nil && name != "" {
-			c.pins[r] = with(c.pins[r], name)
+			names = append(names, strings.Clone(name)) // not the whole line that it stands on
 		}
+	}
+	slices.Sort(names) // so that one that is there twice is added once
+	for _, name := range names {
+		c.addPin(r, name)
 	}
 }
