@@ -44,7 +44,7 @@ const maxKey = 4 << 10
 // all processes: others of this process get its layer or its error, those of
 // other processes wait and look again. A failed build is not remembered.
 //
-// The key, of 1 to 4096 bytes, has to name everything that decides what build
+// The key, of any 1 to 4096 bytes, has to name everything that decides what build
 // returns. If the bytes are gone when they are needed, build is run again, and
 // must return the same: else reading is a [*DigestMismatchError].
 //
@@ -91,6 +91,7 @@ func (c *Cache) built(key string, build func(context.Context) (v1.Layer, error),
 		c.count.buildHits.Add(1)
 	}
 	c.uses.note(k.Digest, c.now())
+	e.MediaType = k.MediaType
 	return c.rebuildable(e, build)
 }
 
@@ -103,6 +104,9 @@ func (c *Cache) freshKey(key string, o buildOptions) (index.BuildKey, index.Entr
 // rebuildable returns the layer of an entry, whose bytes come from a build if
 // they are gone.
 func (c *Cache) rebuildable(e index.Entry, build func(context.Context) (v1.Layer, error)) v1.Layer {
+	if e.Pair == index.Refuted {
+		e.DiffID = v1.Hash{}
+	}
 	return &layer{
 		c:      c,
 		digest: e.Digest,
@@ -137,6 +141,12 @@ func (c *Cache) build(ctx context.Context, key string, build func(context.Contex
 	if err != nil {
 		return nil, err
 	}
+	if known != nil {
+		if err := compareBuilt(ctx, known, l); err != nil {
+			return nil, err
+		}
+		return known, nil
+	}
 	if c.o.readOnly {
 		return l, nil
 	}
@@ -144,18 +154,13 @@ func (c *Cache) build(ctx context.Context, key string, build func(context.Contex
 	if err != nil {
 		return nil, err
 	}
-	if known != nil {
-		if want, _ := known.Digest(); want != e.Digest {
-			return nil, fmt.Errorf("another layer was built: %w", &DigestMismatchError{Want: want, Got: e.Digest})
-		}
-		return known, nil
-	}
-	c.remember(key, index.BuildKey{Digest: e.Digest, Shareable: o.shareable, Created: c.now()}, e)
+	c.remember(key, index.BuildKey{Digest: e.Digest, MediaType: e.MediaType, Shareable: o.shareable, Created: c.now()}, e)
 	return c.rebuildable(e, build), nil
 }
 
 // keep reads a layer that was built into the cache, and returns what is known
-// of it. Its bytes may be gone by then, pruned or never kept on a full disk.
+// of it, with the media type that it was built with. Its bytes may be gone by
+// then, pruned or never kept on a full disk.
 func (c *Cache) keep(ctx context.Context, l v1.Layer) (index.Entry, error) {
 	if isUncompressed(l) {
 		return c.keepTar(ctx, l)
@@ -166,13 +171,13 @@ func (c *Cache) keep(ctx context.Context, l v1.Layer) (index.Entry, error) {
 		return index.Entry{}, err
 	}
 	e, err := c.describe(w)
-	if err != nil || e.Pair != index.Unknown || !knowsDiffID(l) {
-		return e, err
+	if err != nil {
+		return index.Entry{}, err
 	}
-	if diffID, err := l.DiffID(); err == nil && c.layout.Valid(diffID) && diffID != e.Digest {
-		e.DiffID, e.Pair = diffID, index.Claimed
-	}
-	return e, nil
+	e = c.claimBuilt(ctx, e, w, l)
+	mediaType, err := l.MediaType()
+	e.MediaType = string(mediaType)
+	return e, err
 }
 
 // keepTar is keep for a layer that has no compressed form yet.
@@ -192,9 +197,14 @@ func (c *Cache) keepTar(ctx context.Context, l v1.Layer) (index.Entry, error) {
 		return index.Entry{}, err
 	}
 	e, err := c.describe(packed)
+	if err != nil {
+		return index.Entry{}, err
+	}
 	if e.Pair != index.Verified {
 		e.DiffID, e.Pair, e.Codec = diffID, index.Verified, c.o.codec.String()
 	}
+	mediaType, err := l.MediaType()
+	e.MediaType = inFamilyOf(string(mediaType), e.MediaType)
 	return e, err
 }
 

@@ -105,8 +105,8 @@ func WithVerifyReads() Option { return func(o *options) { o.verifyReads = true }
 
 // WithVerifyBuilds has [Cache.Build] run the build even if the layer is known,
 // and compare: another layer is a [*DigestMismatchError], and its key does not
-// name all that decides what is built. It is what gocacheverify=1 is to Go's
-// build cache.
+// name all that decides what is built. What has only a tar is compared by its
+// diffID. It is what gocacheverify=1 is to Go's build cache.
 func WithVerifyBuilds() Option { return func(o *options) { o.verifyBuilds = true } }
 
 // WithFinishAbandoned finishes a fill whose readers all closed early, once

@@ -78,7 +78,8 @@ func (c *Cache) remembering(rs []Remembered) (records [][]byte, added int) {
 		}
 		for _, key := range r.Keys {
 			if _, _, ok := c.catalog.key(key); !ok && key != "" && len(key) <= maxKey {
-				records = append(records, index.KeyRecord(key, index.BuildKey{Digest: h, Shareable: true, Created: c.now()}))
+				k := index.BuildKey{Digest: h, MediaType: string(r.Descriptor.MediaType), Shareable: true, Created: c.now()}
+				records = append(records, index.KeyRecord(key, k))
 			}
 		}
 	}
