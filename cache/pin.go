@@ -101,7 +101,8 @@ func (c *Cache) isThere(h v1.Hash) (bool, error) {
 // PinAs keeps the bytes of some hashes from being pruned until [Cache.Unpin],
 // in all processes and after they have ended: an image's layers, say. It takes
 // the place of an earlier pin of that name. A hash whose bytes are not there
-// is [ErrNotFound], and then nothing changes.
+// is [ErrNotFound], and then nothing changes. The name, of any 1 to 256 bytes,
+// may hold any number of hashes.
 func (c *Cache) PinAs(name string, hs ...v1.Hash) error {
 	switch {
 	case c.fills.isClosed():
@@ -112,7 +113,7 @@ func (c *Cache) PinAs(name string, hs ...v1.Hash) error {
 	c.catchUp()
 	err := c.layout.Update(c.ctx, func(tx *layout.Tx) error {
 		var blobs []v1.Hash
-		for _, h := range hs {
+		for _, h := range once(hs) {
 			of, err := c.blobsOf(h)
 			if err != nil {
 				return err
@@ -122,12 +123,22 @@ func (c *Cache) PinAs(name string, hs ...v1.Hash) error {
 			}
 			blobs = append(blobs, of...)
 		}
-		return tx.Append(index.PinRecord(name, blobs))
+		return tx.Append(index.PinRecords(name, c.catalog.pins()[name], once(blobs))...)
 	})
 	if err != nil {
 		return fmt.Errorf("cache: pin as %q: %w", name, err)
 	}
 	return nil
+}
+
+// once returns hashes without those that came before.
+func once(hs []v1.Hash) []v1.Hash {
+	seen := map[v1.Hash]bool{}
+	return slices.DeleteFunc(slices.Clone(hs), func(h v1.Hash) bool {
+		again := seen[h]
+		seen[h] = true
+		return again
+	})
 }
 
 // Unpin removes a pin that [Cache.PinAs] made. One that is not there is
@@ -154,9 +165,5 @@ func (c *Cache) Pins() (map[string][]v1.Hash, error) {
 		return nil, fmt.Errorf("cache: pins: %w", ErrClosed)
 	}
 	c.catchUp()
-	pins := c.catalog.pins()
-	for name := range pins {
-		pins[name] = slices.Compact(pins[name])
-	}
-	return pins, nil
+	return c.catalog.pins(), nil
 }

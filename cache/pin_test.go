@@ -2,6 +2,7 @@ package cache_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -66,6 +67,35 @@ func TestPinAs(t *testing.T) {
 	prune(t, c, cache.PrunePolicy{All: true})
 	if exists(blobPath(dir, one.digest())) {
 		t.Error("the first pin still holds")
+	}
+}
+
+// A pin holds as many hashes as there are, and each once. Its name is any
+// bytes.
+func TestPinAsMany(t *testing.T) {
+	const n = 16_000 // of which one record would be too long
+	dir := t.TempDir()
+	writeKeys(t, dir, n)
+	var hs []v1.Hash
+	for i := range n {
+		h := v1.Hash{Algorithm: "sha256", Hex: fmt.Sprintf("%032x%032x", 1, i)}
+		must(os.WriteFile(blobPath(dir, h), nil, 0o600))
+		tamperedPaths.Store(blobPath(dir, h), true)
+		hs = append(hs, h, h)
+	}
+	c := openDir(t, dir)
+	must(c.PinAs("\xff", hs...))
+	must(c.PinAs("\xfe", hs[:2]...))
+	for what, c := range map[string]*cache.Cache{"at once": c, "another process": openDir(t, dir)} {
+		pins, err := c.Pins()
+		if err != nil || len(pins) != 2 || len(pins["\xff"]) != n || len(pins["\xfe"]) != 1 {
+			t.Errorf("%s: got %d pins, of %d and %d hashes, %v", what, len(pins), len(pins["\xff"]), len(pins["\xfe"]), err)
+		}
+	}
+	must(c.PinAs("\xff", hs[0]))
+	must(c.Unpin("\xfe"))
+	if pins, err := c.Pins(); err != nil || len(pins) != 1 || len(pins["\xff"]) != 1 {
+		t.Errorf("got %d pins, of %d hashes, %v", len(pins), len(pins["\xff"]), err)
 	}
 }
 

@@ -107,7 +107,7 @@ func FuzzApply(f *testing.F) {
 	f.Add(bytes.Join([][]byte{
 		index.PutRecord(forms[0].of[0]),
 		index.KeyRecord(odd, index.BuildKey{Digest: forms[0].of[0].Digest, MediaType: ociType, Shareable: true, Created: 1}),
-		index.PinRecord(oddPin, []v1.Hash{forms[0].of[0].Digest}),
+		index.PinRecords(oddPin, nil, []v1.Hash{forms[0].of[0].Digest})[0],
 		index.DropKeyRecord("second"), index.UnpinRecord("other"),
 	}, []byte{'\n'}))
 	f.Add([]byte(`{"n":1,"delete":"sha256:00"}` + "\n" + `{"n":2,"put":{}}` + "\n\x00"))

@@ -32,8 +32,8 @@ func marked(t testing.TB) *index.Catalog {
 	c.Apply(index.KeyRecord(odd, index.BuildKey{Digest: hash(0), MediaType: ociType, Shareable: true, Created: 5}))
 	c.Apply(index.KeyRecord("second", index.BuildKey{Digest: hash(0), Created: 6}))
 	c.Apply(index.KeyRecord("third", index.BuildKey{Digest: hash(1), Created: 7}))
-	c.Apply(index.PinRecord(oddPin, []v1.Hash{hash(0), hash(1)}))
-	c.Apply(index.PinRecord("other", []v1.Hash{hash(1)}))
+	c.Apply(index.PinRecords(oddPin, nil, []v1.Hash{hash(0), hash(1)})[0])
+	c.Apply(index.PinRecords("other", nil, []v1.Hash{hash(1)})[0])
 	return c
 }
 
@@ -132,7 +132,7 @@ func TestMarksAreBytes(t *testing.T) {
 	for i, name := range names {
 		c.Apply(index.KeyRecord(name, index.BuildKey{Digest: hash(0), Created: int64(i)}))
 		if name != "" {
-			c.Apply(index.PinRecord(name, []v1.Hash{hash(0)}))
+			c.Apply(index.PinRecords(name, nil, []v1.Hash{hash(0)})[0])
 		}
 	}
 	for what, c := range map[string]*index.Catalog{"applied": c, "decoded": decode(t, encode(t, c))} {
@@ -162,6 +162,7 @@ func TestMarksNotEscaped(t *testing.T) {
 	for i, record := range []string{
 		`{"key":{"key":"%","digest":"` + hash(0).String() + `","created":1}}`, `{"unkey":"%"}`,
 		`{"pin":{"name":"%zz","digests":["` + hash(0).String() + `"]}}`, `{"unpin":"%1"}`,
+		`{"pin":{"name":"x","digests":["` + hash(0).String() + `"],"change":"x"}}`,
 		`{"pin":{"name":"","digests":["` + hash(0).String() + `"]}}`,
 	} {
 		c.Apply([]byte(record))
@@ -183,11 +184,54 @@ func TestMarksMany(t *testing.T) {
 	for i := range n {
 		name := strconv.Itoa(i)
 		c.Apply(index.KeyRecord(name, index.BuildKey{Digest: hash(0), Created: 1}))
-		c.Apply(index.PinRecord(name, []v1.Hash{hash(0)}))
+		c.Apply(index.PinRecords(name, nil, []v1.Hash{hash(0)})[0])
 	}
 	for what, c := range map[string]*index.Catalog{"applied": c, "decoded": decode(t, encode(t, c))} {
 		if keys, pins := c.KeysOf(hash(0)), c.PinsOf(hash(0)); len(keys) != n || len(pins) != n || !slices.IsSorted(keys) || !slices.IsSorted(pins) {
 			t.Errorf("%s: got %d keys and %d pins, want %d of each, sorted", what, len(keys), len(pins), n)
+		}
+	}
+}
+
+// A pin of more entries than are for one record. What it held and is to hold
+// it holds after each.
+func TestPinRecords(t *testing.T) {
+	const n = 12_000
+	c := index.New()
+	var hs []v1.Hash
+	for i := range n {
+		put(c, index.Entry{Digest: hash(i), MediaType: gzipType, Created: 1})
+		hs = append(hs, hash(i))
+	}
+	holds := func(h v1.Hash) bool {
+		i := slices.Index(c.PinsOf(h), "pin")
+		return i >= 0 && !slices.Contains(c.PinsOf(h)[i+1:], "pin")
+	}
+	var held []v1.Hash
+	for _, tt := range []struct{ from, to int }{{0, 10}, {0, 9000}, {3000, n}, {n - 10, n}, {0, n}, {0, 0}} {
+		want := hs[tt.from:tt.to]
+		for i, record := range index.PinRecords("pin", held, want) {
+			if len(record) > 1<<20-100 {
+				t.Errorf("%v: a record of %d bytes", tt, len(record))
+			}
+			for range 2 {
+				c.Apply(record)
+			}
+			for _, h := range held {
+				if slices.Contains(want[:min(100, len(want))], h) && !holds(h) {
+					t.Errorf("%v: %v is not held after record %d", tt, h, i)
+				}
+			}
+		}
+		c.Apply(index.PinRecords("younger", nil, hs[:1])[0])
+		held = c.Pins()["pin"]
+		for j, h := range hs {
+			if got := holds(h); got != (tt.from <= j && j < tt.to) {
+				t.Fatalf("%v: %d is held: %v", tt, j, got)
+			}
+		}
+		if got := decode(t, encode(t, c)).Pins()["pin"]; len(held) != len(want) || !slices.Equal(got, held) {
+			t.Errorf("%v: got %d, decoded %d, want %d", tt, len(held), len(got), len(want))
 		}
 	}
 }
@@ -198,7 +242,7 @@ func TestMarksOfClone(t *testing.T) {
 	c := marked(t)
 	clone, want := c.Clone(), encode(t, c)
 	c.Apply(index.KeyRecord("fourth", index.BuildKey{Digest: hash(0), Created: 1}))
-	c.Apply(index.PinRecord("another", []v1.Hash{hash(1)}))
+	c.Apply(index.PinRecords("another", nil, []v1.Hash{hash(1)})[0])
 	then := c.Clone()
 	c.Apply(index.DropKeyRecord(odd))
 	c.Apply(index.UnpinRecord(oddPin))

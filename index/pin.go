@@ -11,12 +11,42 @@ import (
 type pinRecord struct {
 	Name    string   `json:"name"` // escaped
 	Digests []string `json:"digests"`
+	Change  string   `json:"change,omitempty"` // "": these are all; or one of those below
 }
 
-// PinRecord returns the journal record of a pin that holds these entries, and
-// no others that one of its name held before.
-func PinRecord(name string, hs []v1.Hash) []byte {
-	p := pinRecord{Name: url.QueryEscape(name), Digests: []string{}}
+const (
+	addPins    = "add"    // these too
+	removePins = "remove" // not these any more
+)
+
+// maxPinned is how many digests one record holds at most: those of sha512 are
+// far below what the journal takes.
+const maxPinned = 5000
+
+// PinRecords returns the journal records after which a pin holds these
+// entries, and no others. It is one record, or many that first add to what the
+// pin held and then take away from that, so that what it is to hold is held
+// after any of them.
+func PinRecords(name string, held, hs []v1.Hash) (records [][]byte) {
+	if len(hs) <= maxPinned {
+		return [][]byte{pinning(name, hs, "")}
+	}
+	for some := range slices.Chunk(hs, maxPinned) {
+		records = append(records, pinning(name, some, addPins))
+	}
+	stays := map[v1.Hash]bool{}
+	for _, h := range hs {
+		stays[h] = true
+	}
+	goes := slices.DeleteFunc(slices.Clone(held), func(h v1.Hash) bool { return stays[h] })
+	for some := range slices.Chunk(goes, maxPinned) {
+		records = append(records, pinning(name, some, removePins))
+	}
+	return records
+}
+
+func pinning(name string, hs []v1.Hash, change string) []byte {
+	p := pinRecord{Name: url.QueryEscape(name), Digests: []string{}, Change: change}
 	for _, h := range hs {
 		p.Digests = append(p.Digests, h.String())
 	}
@@ -48,13 +78,20 @@ func (c *Catalog) Pins() map[string][]v1.Hash {
 
 func (c *Catalog) applyPin(p pinRecord) {
 	name, err := url.QueryUnescape(p.Name)
-	if err != nil || name == "" {
+	if err != nil || name == "" || p.Change != "" && p.Change != addPins && p.Change != removePins {
 		c.skipped++
 		return
 	}
-	c.dropPin(name)
+	if p.Change == "" {
+		c.dropPin(name)
+	}
 	for _, s := range p.Digests {
-		if r, ok := c.listedRef(parseHash(s)); ok {
+		r, ok := c.listedRef(parseHash(s))
+		switch {
+		case !ok:
+		case p.Change == removePins:
+			setOrDeleteList(c.pins, r, without(c.pins[r], name))
+		case p.Change == "", !slices.Contains(c.pins[r], name):
 			c.addPin(r, name)
 		}
 	}
