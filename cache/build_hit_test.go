@@ -16,13 +16,19 @@ import (
 )
 
 // However many entries there are, what a key stands for is answered from
-// memory: no file is opened, nor looked at.
+// memory: no file is opened, and whether another process did something is
+// looked at once a second.
 func TestBuildHitMany(t *testing.T) {
 	dir := t.TempDir()
 	want := writeKeys(t, dir, many(100_000))
 	var armed atomic.Bool
-	c := openDir(t, dir, cache.WithHook(func(op, name string) error {
-		if armed.Load() {
+	var stats int
+	at := newClock()
+	c := openDir(t, dir, cache.WithClock(at.now), cache.WithHook(func(op, name string) error {
+		switch {
+		case armed.Load() && op == "stat":
+			stats++
+		case armed.Load():
 			t.Errorf("a hit costs: %s %s", op, name)
 		}
 		return nil
@@ -42,6 +48,9 @@ func TestBuildHitMany(t *testing.T) {
 		}
 	}
 	armed.Store(false)
+	if stats != 2 {
+		t.Errorf("%d hits in one second cost %d stats, want 2", len(want), stats)
+	}
 	if s := c.Stats(); s.BuildHits != int64(len(want)) || s.Hits != 0 {
 		t.Errorf("got %d hits, want %d", s.Hits, len(want))
 	}

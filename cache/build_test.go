@@ -245,7 +245,7 @@ func TestBuilderKilled(t *testing.T) {
 }
 
 // A builder that is not deterministic: what it builds again is not taken for
-// what it built, and WithVerifyBuilds tells.
+// what it built, and the key is built anew. WithVerifyBuilds tells.
 func TestBuildChanges(t *testing.T) {
 	dir := t.TempDir()
 	c := openDir(t, dir)
@@ -257,11 +257,12 @@ func TestBuildChanges(t *testing.T) {
 	if _, err := tryRead(mustBuild(t, c, "key", b).Compressed); !errors.As(err, &mismatch) {
 		t.Errorf("got %v, want a mismatch", err)
 	}
+	checkBuilt(t, mustBuild(t, c, "key", b), makeLayer(3, 1000))
 	strict := openDir(t, dir, cache.WithVerifyBuilds())
-	if _, err := strict.Build(t.Context(), "key", b.build); !errors.As(err, &mismatch) || mismatch.Want != makeLayer(1, 1000).digest() {
+	if _, err := strict.Build(t.Context(), "key", b.build); !errors.As(err, &mismatch) || mismatch.Want != makeLayer(3, 1000).digest() {
 		t.Errorf("got %v, want a mismatch", err)
 	}
-	same := &builder{make: func() (v1.Layer, error) { return fake(makeLayer(1, 1000)), nil }}
+	same := builderOf(makeLayer(3, 1000))
 	if _, err := strict.Build(t.Context(), "key", same.build); err != nil || same.n.Load() != 1 {
 		t.Errorf("got %v, built %d times", err, same.n.Load())
 	}

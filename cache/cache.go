@@ -55,6 +55,7 @@ type Cache struct {
 	pruning    chan struct{}  // held by the prune under way
 	pruneWaits atomic.Bool    // a background prune has yet to begin
 	unpruned   atomic.Int64   // bytes that were committed since the last background prune
+	looked     atomic.Int64   // when other processes were last looked at, in nanoseconds since the Unix epoch
 }
 
 var _ ggcrcache.Cache = (*Cache)(nil)
@@ -102,6 +103,9 @@ func Open(dir string, opts ...Option) (*Cache, error) {
 	}
 	c.uses.journal = c.journalUsesLater
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
+	c.builds.ctx, c.builds.stop = context.WithCancelCause(c.ctx)
+	c.builds.gaveUp = c.ctx.Done()
+	c.builds.lost = func(p *panicked) { o.log.Error("a build panicked, and nobody waits for it", "dir", dir, "err", p) }
 	c.syncer = startSyncer(l, o.sync, c.recordUnsynced)
 	return c, nil
 }
@@ -145,22 +149,17 @@ func (c *Cache) Flush() error {
 	return nil
 }
 
-// Close refuses new work, and waits for fills under way up to the limit of
-// [WithCloseTimeout]. Then it closes their origins, and their readers get
-// [ErrClosed]. It returns an error that names what would not stop. Readers of
+// Close refuses new work, ends the contexts of builds under way, and waits for
+// these and for fills up to the limit of [WithCloseTimeout]. Then it closes
+// the origins, and who reads or waits for a build gets [ErrClosed]. It returns
+// an error that names what would not stop. Readers of
 // what is on disk already can be read on. Closing twice is harmless.
 func (c *Cache) Close() error {
 	if !c.fills.close(closedError{}) {
 		return nil
 	}
-	var errs []error
-	if !c.fills.wait(c.o.closeTimeout) {
-		c.stop(closedError{})
-		if !c.fills.wait(5 * time.Second) {
-			errs = append(errs, fmt.Errorf("still filling %v", c.fills.running()))
-		}
-	}
-	c.stop(closedError{})
+	c.builds.close(closedError{})
+	errs := c.drain()
 	c.background.Wait()
 	c.uses.end()
 	c.journalUses()
@@ -175,6 +174,26 @@ func (c *Cache) Close() error {
 		return fmt.Errorf("cache: close %s: %w", c.layout.Dir(), err)
 	}
 	return nil
+}
+
+// drain waits for what is under way, and in the end stops it. Its errors name
+// what did not stop.
+func (c *Cache) drain() (errs []error) {
+	const patience = 5 * time.Second
+	defer c.stop(closedError{})
+	begun := time.Now()
+	if c.fills.wait(c.o.closeTimeout) && c.builds.wait(c.o.closeTimeout-time.Since(begun)) {
+		return nil
+	}
+	c.stop(closedError{})
+	begun = time.Now()
+	if !c.fills.wait(patience) {
+		errs = append(errs, fmt.Errorf("still filling %v", c.fills.running()))
+	}
+	if !c.builds.wait(patience - time.Since(begun)) {
+		errs = append(errs, fmt.Errorf("still building %.80q", c.builds.running()))
+	}
+	return errs
 }
 
 // checkpoint writes the catalog into index.json.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"sync"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
@@ -212,7 +213,19 @@ func (c *Cache) variants(diffID v1.Hash) []index.Entry {
 // catchUp reads what other processes did. If it cannot, what is known
 // already has to do.
 func (c *Cache) catchUp() {
+	c.looked.Store(c.o.clock().UnixNano())
 	if err := c.layout.CatchUp(); err != nil {
 		c.o.log.Warn("cannot read what other processes did", "dir", c.layout.Dir(), "err", err)
+	}
+}
+
+// glance is catchUp, unless that was done less than a second ago.
+func (c *Cache) glance() {
+	now, last := c.o.clock().UnixNano(), c.looked.Load()
+	if ago := time.Duration(now - last); ago >= 0 && ago < time.Second {
+		return
+	}
+	if c.looked.CompareAndSwap(last, now) { // else somebody does
+		c.catchUp()
 	}
 }

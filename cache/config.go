@@ -83,6 +83,11 @@ func (l *layer) filling(h v1.Hash) config {
 	cfg.Size = l.size()
 	cfg.Limit = l.c.allow
 	cfg.Open = l.c.opening(l.inner.Compressed)
+	if b, ok := l.inner.(*builtLayer); ok {
+		cfg.Open = func(ctx context.Context) (io.ReadCloser, error) {
+			return l.c.opening(func() (io.ReadCloser, error) { return b.fill(ctx) })(ctx)
+		}
+	}
 	cfg.Check = l.c.checking(expect{digest: h, size: l.size()})
 	return cfg
 }

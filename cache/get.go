@@ -259,24 +259,34 @@ func (c *Cache) pack(tar index.Entry) (v1.Layer, error) {
 	if c.o.readOnly {
 		return c.packUnkept(tar)
 	}
-	key := fillKey{of: tar.Digest, form: packed, alg: "sha256"}
-	ref, _, err := c.fills.join(c.ctx, key, c.catalog.differs(tar), func() config { return c.packing(tar) })
-	if errors.Is(err, errChanged) {
+	e, err := c.packKept(tar)
+	switch {
+	case errors.Is(err, errChanged):
 		return c.resolve(tar.Digest)
-	}
-	if err != nil {
+	case errors.Is(err, ErrClosed):
 		return nil, err
-	}
-	defer ref.Leave()
-	err = ref.Wait(context.Background())
-	if errors.Is(err, ErrClosed) {
-		return nil, err
-	}
-	if err == nil {
-		h := sumHash("sha256", ref.Sum())
-		if e, ok := c.catalog.get(h); ok && c.present(e) {
-			return &layer{c: c, digest: h, diffID: tar.Digest}, nil
-		}
+	case err == nil && c.present(e):
+		return &layer{c: c, digest: e.Digest, diffID: tar.Digest}, nil
 	}
 	return c.packUnkept(tar)
+}
+
+// packKept compresses a tar into the cache, and returns the entry of what came
+// out. It is errChanged if the tar's entry is another one by now.
+func (c *Cache) packKept(tar index.Entry) (index.Entry, error) {
+	key := fillKey{of: tar.Digest, form: packed, alg: "sha256"}
+	ref, _, err := c.fills.join(c.ctx, key, c.catalog.differs(tar), func() config { return c.packing(tar) })
+	if err != nil {
+		return index.Entry{}, err
+	}
+	defer ref.Leave()
+	if err := ref.Wait(context.Background()); err != nil {
+		return index.Entry{}, err
+	}
+	h := sumHash("sha256", ref.Sum())
+	e, ok := c.catalog.get(h)
+	if !ok { // it could not be written, or was pruned
+		return index.Entry{}, notFound(h)
+	}
+	return e, nil
 }

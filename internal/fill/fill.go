@@ -30,7 +30,7 @@ type File interface {
 
 // A Config says what a fill does.
 type Config struct {
-	// Open opens the origin. The context ends when the fill is aborted.
+	// Open opens the origin. The context ends when the fill is over.
 	Open func(context.Context) (io.ReadCloser, error)
 	// Create makes the file.
 	Create func() (File, error)
