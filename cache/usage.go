@@ -158,8 +158,8 @@ func text(h v1.Hash) string {
 // used, or made if it never was, which is what [PrunePolicy.KeepDuration] goes
 // by; lastused is never then, and that is before all times. A duration means
 // that long ago. The errors are [ErrClosed], the context's, and those of a
-// filter that cannot be read, and [ErrLocked]. What images of other tools reach is shown as far
-// as their manifests can be read.
+// filter that cannot be read, and [ErrLocked]. What a malformed manifest of
+// another tool reaches is not shown.
 func (c *Cache) DiskUsage(ctx context.Context, filters ...string) ([]Usage, error) {
 	if c.fills.isClosed() {
 		return nil, fmt.Errorf("cache: disk usage: %w", ErrClosed)
@@ -170,7 +170,12 @@ func (c *Cache) DiskUsage(ctx context.Context, filters ...string) ([]Usage, erro
 	}
 	c.catchUp()
 	reached, err := c.reached()
-	c.faulted(err)
+	switch {
+	case errors.Is(err, errMalformedManifest): // show what can be told
+		c.fault(err)
+	case err != nil:
+		return nil, fmt.Errorf("cache: disk usage: %w", err)
+	}
 	all, err := c.usages(ctx, reached)
 	if err != nil {
 		return nil, fmt.Errorf("cache: disk usage: %w", err)
