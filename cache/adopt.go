@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ocicache/ocicache/index"
@@ -38,8 +42,8 @@ type Adoption struct {
 // other processes may use the layout meanwhile.
 //
 // What is wrong with single blobs stands in the report, and Adopt goes on. The
-// errors are those of [Open] for dir, [ErrReadOnly], [ErrClosed] and the
-// context's; the report holds what was done by then. Doing it again copies
+// errors are those of [Open] for dir, [ErrMalformed] if it has no index.json or
+// an empty one, [ErrReadOnly], [ErrClosed] and the context's; the report holds what was done by then. Doing it again copies
 // what is missing.
 func (c *Cache) Adopt(ctx context.Context, dir string) (AdoptReport, error) {
 	if c.o.readOnly {
@@ -52,6 +56,9 @@ func (c *Cache) Adopt(ctx context.Context, dir string) (AdoptReport, error) {
 	if err != nil {
 		return AdoptReport{}, fmt.Errorf("cache: adopt: %w", err)
 	}
+	if err := wantIndex(dir); err != nil {
+		return AdoptReport{}, errors.Join(fmt.Errorf("cache: adopt %s: %w", dir, err), src.Close())
+	}
 	a := &adopter{c: c}
 	f := find(ctx, src)
 	a.report.Images, a.report.Absent, a.report.Blobs = f.images, f.absent, f.broken
@@ -61,6 +68,19 @@ func (c *Cache) Adopt(ctx context.Context, dir string) (AdoptReport, error) {
 		return a.report, fmt.Errorf("cache: adopt %s: %w", dir, err)
 	}
 	return a.report, nil
+}
+
+// wantIndex is an error if a layout has no index.json, or an empty one. To open
+// it, either is as good as one that lists nothing.
+func wantIndex(dir string) error {
+	fi, err := os.Stat(filepath.Join(dir, ocispec.ImageIndexFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: there is no %s", ErrMalformed, ocispec.ImageIndexFile)
+	case err == nil && fi.Size() == 0:
+		return fmt.Errorf("%w: %s is empty", ErrMalformed, ocispec.ImageIndexFile)
+	}
+	return err
 }
 
 // An adopter is one Adopt under way.
@@ -85,8 +105,12 @@ func (a *adopter) fill(ctx context.Context, founds []found) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			there := a.c.holds(layers[n])
-			err := a.c.fillForms(ctx, layers[n], p, f.form())
+			there, err := a.c.holds(layers[n]), error(nil)
+			if there { // opening it would count as a use
+				(&layerProgress{p: p}).done(layers[n])
+			} else {
+				err = a.c.fillForms(ctx, layers[n], p, f.form())
+			}
 			if err == nil {
 				err = a.c.claim(f.digest, f.claim)
 			}

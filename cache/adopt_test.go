@@ -134,7 +134,13 @@ func TestAdopt(t *testing.T) {
 		checkForms(t, mustGet(t, c, want.diffID()), want)
 		checkForms(t, mustGet(t, c, want.digest()), want)
 	}
+	used := usages(t, c)
 	r = adopt(t, c, l.dir)
+	for n, u := range usages(t, c) {
+		if u.UseCount != used[n].UseCount {
+			t.Errorf("%s: it was used %d times, and is %d now", u.Digest, used[n].UseCount, u.UseCount)
+		}
+	}
 	if adopted, present, failed := outcomes(r); adopted != nil || !slices.Equal(present, sortedDigests(all...)) || failed != nil {
 		t.Errorf("again: got %+v", r)
 	}
@@ -155,14 +161,23 @@ func TestAdoptBroken(t *testing.T) {
 	must(os.Truncate(blobPath(l.dir, short.digest()), 100))
 	must(os.Remove(blobPath(l.dir, gone.digest())))
 	must(os.Remove(blobPath(l.dir, odd.digest())), os.Mkdir(blobPath(l.dir, odd.digest()), 0o755))
-	none := content{blob: []byte("{")} // a manifest that is none
-	l.list("application/vnd.oci.image.manifest.v1+json", none.blob)
+	l.list("application/vnd.oci.image.manifest.v1+json", []byte("{"))
+	l.list("application/vnd.oci.image.index.v1+json", []byte(`{"manifests":[]}`)) // which is none
+	l.list("application/vnd.docker.distribution.manifest.v2+json", manifestOf(t, fake(good)))
+	must(os.Remove(blobPath(l.dir, digestOf(manifestOf(t, fake(good))))))
+	l.list("application/vnd.oci.image.index.v1+json", []byte("garbage"))
+	raw, err := os.ReadFile(filepath.Join(l.dir, "index.json"))
+	must(err)
+	const odds = `"manifests": [{"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": "sha256:abc"}, {"digest": 7},`
+	must(os.WriteFile(filepath.Join(l.dir, "index.json"), bytes.Replace(raw, []byte(`"manifests": [`), []byte(odds), 1), 0o644))
 
 	c := open(t)
 	r := adopt(t, c, l.dir)
 	adopted, _, failed := outcomes(r)
-	if !slices.Equal(adopted, sortedDigests(good)) || !slices.Equal(failed, sortedDigests(rotten, short, odd, none)) || r.Absent != 2 {
-		t.Errorf("got %+v", r)
+	wantFailed := append(sortedDigests(rotten, short, odd), digestOf([]byte("{")).String(), digestOf([]byte("garbage")).String(), "sha256:abc", "")
+	slices.Sort(wantFailed)
+	if !slices.Equal(adopted, sortedDigests(good)) || !slices.Equal(failed, wantFailed) || r.Absent != 3 {
+		t.Errorf("got %+v, want failures of %v", r, wantFailed)
 	}
 	for _, b := range r.Blobs {
 		var mismatch *cache.DigestMismatchError
@@ -269,6 +284,9 @@ func TestAdoptErrors(t *testing.T) {
 	must(os.WriteFile(file, nil, 0o644))
 	malformed := newLayout(t).dir
 	overwrite(t, filepath.Join(malformed, "index.json"), []byte("[]"))
+	without, empty := newLayout(t).dir, newLayout(t).dir
+	must(os.Remove(filepath.Join(without, "index.json")))
+	must(os.WriteFile(filepath.Join(empty, "index.json"), nil, 0o644))
 	readOnly := openDir(t, dirOf(open(t)), cache.WithReadOnly())
 	for _, tt := range []struct {
 		name string
@@ -281,6 +299,8 @@ func TestAdoptErrors(t *testing.T) {
 		{"file", t.Context(), open(t), file, cache.ErrNotLayout},
 		{"no layout", t.Context(), open(t), t.TempDir(), cache.ErrNotLayout},
 		{"malformed", t.Context(), open(t), malformed, cache.ErrMalformed},
+		{"no index.json", t.Context(), open(t), without, cache.ErrMalformed},
+		{"an empty index.json", t.Context(), open(t), empty, cache.ErrMalformed},
 		{"canceled", canceled, open(t), l.dir, context.Canceled},
 		{"closed", t.Context(), closed, l.dir, cache.ErrClosed},
 		{"read-only", t.Context(), readOnly, l.dir, cache.ErrReadOnly},

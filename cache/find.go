@@ -2,6 +2,7 @@ package cache
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -38,6 +39,11 @@ type finds struct {
 // those that they list by themselves, and the cache's own.
 func find(ctx context.Context, c *Cache) *finds {
 	f := &finds{c: c, seen: map[string]bool{}}
+	for _, raw := range c.catalog.foreign() {
+		if err := json.Unmarshal(raw, new(link)); err != nil { // walk leaves it out
+			f.fail(link{}, errNoDescriptor)
+		}
+	}
 	c.walk(func(l link, m manifest, err error) (more bool) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -46,6 +52,10 @@ func find(ctx context.Context, c *Cache) *finds {
 			f.fail(l, err)
 		case len(m.Layers) > 0:
 			f.image(m)
+		case l.isManifest && !isDigest(l.Digest):
+			f.add(l, found{}) // which fails
+		case l.isManifest && saysNothing(l, m):
+			f.fail(l, errNoManifest)
 		case compression.IsLayer(string(l.MediaType)):
 			f.add(l, found{})
 		}
@@ -58,6 +68,23 @@ func find(ctx context.Context, c *Cache) *finds {
 		f.add(link{MediaType: types.MediaType(e.MediaType), Digest: e.Digest.String(), Size: e.Size}, found{claim: e.DiffID, tar: e.Tar})
 	}
 	return f
+}
+
+// isDigest reports whether s can be a blob's.
+func isDigest(s string) bool {
+	_, err := v1.NewHash(s)
+	return err == nil
+}
+
+var (
+	errNoDescriptor = errors.New("index.json lists what is no descriptor")
+	errNoManifest   = errors.New("the manifest cannot be read: it names no blobs")
+)
+
+// saysNothing reports whether what should be an image's manifest or an index
+// is neither. An index may be empty.
+func saysNothing(l link, m manifest) bool {
+	return (l.MediaType.IsImage() || l.MediaType.IsIndex()) && len(m.links()) == 0 && m.Manifests == nil
 }
 
 func (f *finds) fail(l link, err error) {

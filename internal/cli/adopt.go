@@ -21,19 +21,18 @@ type adoptJSON struct {
 	Blobs  []adoptionJSON `json:"blobs"`
 	Copied int64          `json:"copied"`
 	Absent int            `json:"absent"` // that the layout names and does not have
+
+	own bool // the layout is the cache's directory
 }
 
 type adoptionJSON struct {
 	Digest string `json:"digest"`
 	Size   int64  `json:"size"`
-	State  string `json:"state"` // one of the states below, or stateCached
+	State  string `json:"state"` // stateAdopted, stateCached or stateFailed
 	Error  string `json:"error,omitempty"`
 }
 
-const (
-	stateAdopted = "adopted"
-	stateFailed  = "failed"
-)
+const stateAdopted = "adopted"
 
 func (a *app) adoptCommand() *cobra.Command {
 	return &cobra.Command{
@@ -61,9 +60,9 @@ func (a *app) adopt(ctx context.Context, dir string) error {
 		r, err := c.Adopt(ctx, dir)
 		bar.end()
 		if err != nil {
-			return noLayout(dir, err)
+			return errors.Join(noLayout(dir, err), a.partial(a.adoptOf(dir, r), len(r.Blobs) > 0))
 		}
-		v := adoptOf(dir, r)
+		v := a.adoptOf(dir, r)
 		if err := a.report(v, a.adoptText(v)); err != nil {
 			return err
 		}
@@ -82,8 +81,8 @@ func noLayout(dir string, err error) error {
 	return err
 }
 
-func adoptOf(dir string, r cache.AdoptReport) adoptJSON {
-	v := adoptJSON{Layout: dir, Images: r.Images, Blobs: []adoptionJSON{}, Absent: r.Absent}
+func (a *app) adoptOf(dir string, r cache.AdoptReport) adoptJSON {
+	v := adoptJSON{own: a.isOwn(dir), Layout: dir, Images: r.Images, Blobs: []adoptionJSON{}, Absent: r.Absent}
 	for _, b := range r.Blobs {
 		x := adoptionJSON{Digest: b.Digest, Size: b.Size, State: stateAdopted}
 		switch {
@@ -91,7 +90,7 @@ func adoptOf(dir string, r cache.AdoptReport) adoptJSON {
 			x.State, x.Error = stateFailed, b.Err.Error()
 		case b.Present:
 			x.State = stateCached
-		default:
+		case !v.own:
 			v.Copied += b.Size
 		}
 		v.Blobs = append(v.Blobs, x)
@@ -113,6 +112,14 @@ func (v adoptJSON) failed() error {
 	return fmt.Errorf("%s could not be taken, the last for: %s: copy the layout anew, and adopt it again", count(failed, "blob"), why)
 }
 
+// how returns how the blobs came into the cache.
+func (v adoptJSON) how() string {
+	if v.own {
+		return "in the cache's own directory"
+	}
+	return size(v.Copied) + " copied"
+}
+
 func (a *app) adoptText(v adoptJSON) string {
 	var rows [][]string
 	for _, x := range v.Blobs {
@@ -122,7 +129,7 @@ func (a *app) adoptText(v adoptJSON) string {
 		}
 		rows = append(rows, []string{digest, size(x.Size), x.State})
 	}
-	text := a.table("BLOB SIZE STATE", rows) + fmt.Sprintf("\n%s: %s, %s, %s copied", v.Layout, count(int64(v.Images), "image"), count(int64(len(v.Blobs)), "blob"), size(v.Copied))
+	text := a.table("BLOB SIZE STATE", rows) + fmt.Sprintf("\n%s: %s, %s, %s", printable(v.Layout), count(int64(v.Images), "image"), count(int64(len(v.Blobs)), "blob"), v.how())
 	if v.Absent > 0 {
 		text += fmt.Sprintf("; %s not in the layout", count(int64(v.Absent), "blob"))
 	}

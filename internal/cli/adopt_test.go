@@ -68,6 +68,27 @@ func TestAdopt(t *testing.T) {
 	}
 }
 
+// What cannot be read of a layout is said, and fails.
+func TestAdoptBroken(t *testing.T) {
+	const manifest = `{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"sha256:abc","size":1}`
+	for _, tt := range []struct{ index, want string }{
+		{`{"schemaVersion":2,"manifests":[` + manifest + `]}`, "1 blob could not be taken"},
+		{``, "index.json is empty: have the tool that wrote it write it again"},
+	} {
+		from := t.TempDir()
+		if _, err := layout.Write(from, empty.Index); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(from, "index.json"), []byte(tt.index), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		stdout, stderr, code := run(t, "adopt", "-o", "json", "--dir", newDir(t), from)
+		if code != 1 || !strings.Contains(stderr, tt.want) || (stdout != "") != strings.Contains(stdout, `"state": "failed"`) {
+			t.Errorf("got %d, %q%q, want %q", code, stdout, stderr, tt.want)
+		}
+	}
+}
+
 // What is no layout is said to be none, and makes no cache.
 func TestAdoptNothing(t *testing.T) {
 	broken := t.TempDir()

@@ -16,9 +16,9 @@ func (a *app) catCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cat HASH",
 		Short: "Write a layer's bytes to standard output",
-		Long: `Write the bytes of a hash to standard output, after checking those that may have
-changed on disk: of a digest, the blob as registries have it; of a diffID, the
-tar. Nothing is fetched, and no tar is kept that was not there before.`,
+		Long: `Write the bytes of a hash to standard output, after checking them: of a digest,
+the blob as registries have it; of a diffID, the tar. Nothing is fetched, and no
+tar is kept that was not there before.`,
 		Example: `  ocicache cat $(ocicache ls -q form==compressed,present | head -n 1) > layer
   ocicache cat --uncompressed $(ocicache ls -q present | head -n 1) | tar t`,
 		Args: exactly(1),
@@ -31,7 +31,9 @@ tar. Nothing is fetched, and no tar is kept that was not there before.`,
 			case isTerminal(a.stdout):
 				return usagef(cmd, "a layer is nothing for a terminal: redirect it, or pipe it into tar t")
 			}
-			return a.with(func(c *cache.Cache) error { return a.cat(cmd.Context(), c, args, uncompressed) }, cache.WithoutTar())
+			return a.with(func(c *cache.Cache) error {
+				return closing(cmd.Context(), c, func() error { return a.cat(cmd.Context(), c, args, uncompressed) })
+			}, append(a.reading(), cache.WithVerifyReads())...)
 		},
 	}
 	cmd.Flags().BoolVar(&uncompressed, "uncompressed", false, "write the tar, also of a digest")
@@ -39,7 +41,7 @@ tar. Nothing is fetched, and no tar is kept that was not there before.`,
 }
 
 func (a *app) cat(ctx context.Context, c *cache.Cache, args []string, uncompressed bool) error {
-	hs, usages, err := resolveAll(ctx, c, args)
+	hs, usages, err := a.resolveAll(ctx, c, args)
 	if err != nil {
 		return err
 	}
@@ -52,14 +54,20 @@ func (a *app) cat(ctx context.Context, c *cache.Cache, args []string, uncompress
 	}
 	l, err := c.Get(h)
 	if err != nil {
-		return gone(h, err)
+		return gone(c, h, err)
 	}
 	rc, err := form(l)
 	if err != nil {
-		return gone(h, err)
+		return gone(c, h, err)
 	}
 	_, err = io.Copy(a.stdout, reader{ctx, rc})
 	return errors.Join(err, rc.Close())
+}
+
+// reading returns how a cache is opened whose layers are read: what was not
+// there stays away, and what is found to be bad is told.
+func (a *app) reading() []cache.Option {
+	return []cache.Option{cache.WithoutTar(), cache.WithLogger(a.progress("", "").logger())}
 }
 
 // A reader ends when its context does.

@@ -40,7 +40,7 @@ func TestPrune(t *testing.T) {
 	if got := decoded[report](t, "prune", "--dir", f.dir, "--all", "--keep-duration", "1d"); len(got.Removals) != 0 {
 		t.Errorf("--keep-duration: got %+v, want nothing", got)
 	}
-	if got := decoded[report](t, "prune", "--dir", f.dir, "--all", "--max-bytes", "1GiB", "--reserved-bytes", "1KB", "--min-free-bytes", "0"); len(got.Removals) != 0 {
+	if got := decoded[report](t, "prune", "--dir", f.dir, "--all", "--max-bytes", "1GiB", "--reserved-bytes", "1KB", "--min-free-bytes", "1B"); len(got.Removals) != 0 {
 		t.Errorf("--max-bytes: got %+v, want nothing", got)
 	}
 	if text := ok(t, "prune", "--dir", f.dir, "--all", "--dry-run"); !strings.Contains(text, "REASON") || !strings.Contains(text, "would free") {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,9 +20,27 @@ var (
 	Size = size
 	Age  = age
 	Bar  = bar
-	Hint = hint
 	Fit  = fit
+
+	Printable = printable
 )
+
+// LsTable is what ls prints.
+func LsTable(now time.Time, usages ...cache.Usage) string {
+	return (&app{now: func() time.Time { return now }}).usageTable(usages)
+}
+
+// NoFiles is what inspect --files prints of a layer without files.
+var NoFiles = inspectJSON{Files: []fileJSON{}}
+
+// Hint is what is said of an error.
+func Hint(dir string, err error) string { return (&app{dir: dir}).hint(err) }
+
+// ExportError is an error of the directory that an image is written to.
+func ExportError(err error) error { return &exportError{err} }
+
+// Export writes an image into a layout.
+var Export = export
 
 // CompressionOf is what stats says of compression.
 var CompressionOf = compressionOf
@@ -35,12 +54,11 @@ func ShowProgress(w io.Writer, terminal bool, now cache.Progress) {
 	p.show(now)
 }
 
-// LogProgress logs a warning while progress is shown as on a terminal.
-func LogProgress(w io.Writer, now cache.Progress, warning string) {
+// LogProgress logs while progress is shown as on a terminal.
+func LogProgress(w io.Writer, now cache.Progress, log func(l *slog.Logger)) {
 	p := &progress{w: w, terminal: true, warned: map[string]bool{}}
 	p.show(now)
-	p.logger().Warn(warning)
-	p.logger().Warn(warning)
+	log(p.logger())
 }
 
 // ShowRemovals shows removals as on a terminal, or as elsewhere after a while.

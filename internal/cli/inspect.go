@@ -18,8 +18,8 @@ import (
 type inspectJSON struct {
 	Hash   string      `json:"hash"`
 	DiffID string      `json:"diffid,omitempty"`
-	Blobs  []usageJSON `json:"blobs"` // the tar and all compressed forms
-	Files  []fileJSON  `json:"files,omitempty"`
+	Blobs  []usageJSON `json:"blobs"`          // the tar and all compressed forms
+	Files  []fileJSON  `json:"files,omitzero"` // nil unless they were asked for
 }
 
 type fileJSON struct {
@@ -45,7 +45,7 @@ Listing its files reads the layer, and keeps no tar that was not there before.`,
 			if err := parseHash(cmd, args[0]); err != nil {
 				return err
 			}
-			return a.with(func(c *cache.Cache) error { return a.inspect(cmd.Context(), c, args, files) }, cache.WithoutTar())
+			return a.with(func(c *cache.Cache) error { return a.inspect(cmd.Context(), c, args, files) }, a.reading()...)
 		},
 	}
 	cmd.Flags().BoolVar(&files, "files", false, "list the files in the layer too")
@@ -53,7 +53,7 @@ Listing its files reads the layer, and keeps no tar that was not there before.`,
 }
 
 func (a *app) inspect(ctx context.Context, c *cache.Cache, args []string, files bool) error {
-	hs, usages, err := resolveAll(ctx, c, args)
+	hs, usages, err := a.resolveAll(ctx, c, args)
 	if err != nil {
 		return err
 	}
@@ -62,7 +62,7 @@ func (a *app) inspect(ctx context.Context, c *cache.Cache, args []string, files 
 	v := inspectJSON{Hash: h.String(), DiffID: full(diffID), Blobs: usagesOf(blobs)}
 	if files {
 		if v.Files, err = filesOf(ctx, c, h); err != nil {
-			return gone(h, err)
+			return gone(c, h, err)
 		}
 	}
 	return a.emit(v, a.inspectText(v, blobs))
@@ -95,6 +95,7 @@ func filesOf(ctx context.Context, c *cache.Cache, h v1.Hash) (files []fileJSON, 
 		return nil, err
 	}
 	defer rc.Close()
+	files = []fileJSON{}
 	tr := tar.NewReader(reader{ctx, rc})
 	for {
 		header, err := tr.Next()

@@ -90,7 +90,7 @@ The layers stay. A key whose age is not known is not old.`,
 				if err != nil {
 					return err
 				}
-				chosen, err := named(keys, args)
+				chosen, err := a.named(keys, args)
 				if err != nil {
 					return err
 				}
@@ -106,10 +106,10 @@ The layers stay. A key whose age is not known is not old.`,
 }
 
 // named returns the keys that were named, if there are such.
-func named(keys []cache.Key, args []string) ([]string, error) {
+func (a *app) named(keys []cache.Key, args []string) ([]string, error) {
 	for _, arg := range args {
 		if !slices.ContainsFunc(keys, func(k cache.Key) bool { return k.Key == arg }) {
-			return nil, fmt.Errorf("no such key: %q: ocicache keys ls lists them", arg)
+			return nil, fmt.Errorf("no such key: %q: %s lists them", arg, a.command("keys ls"))
 		}
 	}
 	return args, nil

@@ -47,12 +47,28 @@ func (a *app) usageTable(usages []cache.Usage) string {
 	var rows [][]string
 	for _, u := range usages {
 		rows = append(rows, []string{
-			short(u.Digest), short(u.DiffID), string(u.Form), size(u.Size), flags(u),
-			age(a.now(), u.LastUsed), or(u.Pair, "-"), age(a.now(), u.Created),
+			short(u.Digest), diffIDOf(u), string(u.Form), size(u.Size),
+			shortAge(age(a.now(), u.LastUsed)), marks(u), or(u.Pair, "-"), age(a.now(), u.Created),
 		})
 	}
-	return a.table("DIGEST DIFFID FORM SIZE STATE USED PAIR CREATED", rows)
+	return a.table("DIGEST DIFFID FORM SIZE USED STATE PAIR CREATED", rows)
 }
+
+// shortAge returns an age as a table has it.
+func shortAge(age string) string { return shortAges.Replace(age) }
+
+var shortAges = strings.NewReplacer(" ago", "", " minutes", " min", " minute", " min")
+
+// diffIDOf returns a blob's diffID as a table has it.
+func diffIDOf(u cache.Usage) string {
+	if u.DiffID == u.Digest {
+		return "same"
+	}
+	return short(u.DiffID)
+}
+
+// marks is flags for a table: of what is there, only what is special.
+func marks(u cache.Usage) string { return strings.TrimPrefix(flags(u), "present,") }
 
 // digests returns the digests, a line each.
 func digests(usages []cache.Usage) string {

@@ -37,7 +37,7 @@ the same.`,
 			}
 			written, err := writeMan(cmd.Root(), args[0], date)
 			if err != nil {
-				return usagef(cmd, "%w: name a directory that can be written", err)
+				return fmt.Errorf("%s: name a directory that can be written", err.Error()) // for which there is other advice on the cache
 			}
 			return a.report(manJSON{written}, fmt.Sprintf("wrote %s to %s\n", count(int64(len(written)), "page"), printable(args[0])))
 		},

@@ -38,6 +38,15 @@ func (a *app) report(v any, text string) error {
 	return a.emit(v, text)
 }
 
+// partial prints what was done before a failure, if there is something, for
+// programs: people are told of the failure.
+func (a *app) partial(v any, something bool) error {
+	if a.output != outputJSON || !something {
+		return nil
+	}
+	return a.emit(v, "")
+}
+
 // table returns rows in columns, the header bold if there are colours.
 func (a *app) table(header string, rows [][]string) string {
 	var text strings.Builder

@@ -2,13 +2,14 @@ package cli_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"io/fs"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/ocicache/ocicache/cache"
 	"github.com/ocicache/ocicache/internal/cli"
@@ -111,29 +112,31 @@ func TestFit(t *testing.T) {
 
 // Warnings stand on lines of their own, each once.
 func TestProgressLog(t *testing.T) {
-	var b bytes.Buffer
-	cli.LogProgress(&b, cache.Progress{}, "watch out")
-	if got, want := b.String(), "\r\x1b[Klevel=WARN msg=\"watch out\"\n"; !strings.HasSuffix(got, want) || strings.Count(got, "WARN") != 1 {
-		t.Errorf("got %q, want %q at its end, once", got, want)
-	}
-}
-
-func TestHints(t *testing.T) {
+	hash := func(c string) string { return "sha256:" + strings.Repeat(c, 64) }
+	rotten := v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("d", 64)}
 	for _, tt := range []struct {
-		err  error
-		want string
+		log  func(l *slog.Logger)
+		want []string
 	}{
-		{cache.ErrNotKept, "look for room on the disk"},
-		{cache.ErrLocked, "end it, or try again"},
-		{cache.ErrReadOnly, "run as the user who owns the directory"},
-		{fs.ErrPermission, "run as the user who owns the directory"},
-		{cache.ErrVersion, "a newer ocicache"},
+		{func(l *slog.Logger) {
+			for _, c := range "abc" {
+				l.Warn("cache fault", "dir", "/x", "err", fmt.Errorf("fill %s: no room: %d of 134217728 bytes", hash(string(c)), 1000*c))
+			}
+		}, []string{"fill " + hash("a") + ": no room: 97.0 kB of 134.2 MB"}},
+		{func(l *slog.Logger) {
+			l.Warn("blob does not have its digest", "digest", rotten, "file", "/x")
+			l.Warn("cannot read a blob", "digest", rotten, "err", fmt.Errorf("x: %w", &cache.DigestMismatchError{Want: rotten}))
+		}, []string{"the blob " + rotten.String() + " does not have its digest"}},
+		{func(l *slog.Logger) {
+			l.With("dir", "/x").Warn("the file system may be one of the network", "type", "nfs\x1b")
+			l.Info("pruned")
+		}, []string{"the file system may be one of the network: nfs\ufffd"}},
 	} {
-		if got := cli.Hint(fmt.Errorf("x: %w", tt.err)); !strings.Contains(got, tt.want) {
-			t.Errorf("got %q, want %q", got, tt.want)
+		var b bytes.Buffer
+		cli.LogProgress(&b, cache.Progress{}, tt.log)
+		want := "\r\x1b[Kocicache: warning: " + strings.Join(tt.want, "\nocicache: warning: ") + "\n"
+		if got := b.String(); !strings.HasSuffix(got, want) || strings.Count(got, "warning") != len(tt.want) {
+			t.Errorf("got %q, want %q at its end", got, want)
 		}
-	}
-	if got := cli.Hint(errors.New("x")); got != "x" {
-		t.Errorf("got %q", got)
 	}
 }

@@ -18,6 +18,11 @@ type pinJSON struct {
 	Hashes []string `json:"hashes"`
 }
 
+// unpinJSON is what unpin prints.
+type unpinJSON struct {
+	Unpinned []string `json:"unpinned"`
+}
+
 func pinOf(name string, hs []v1.Hash) pinJSON {
 	p := pinJSON{Name: name, Hashes: []string{}}
 	for _, h := range hs {
@@ -40,7 +45,7 @@ name. An earlier pin of that name is replaced.`,
 				return err
 			}
 			return a.with(func(c *cache.Cache) error {
-				hs, _, err := resolveAll(cmd.Context(), c, args[1:])
+				hs, _, err := a.resolveAll(cmd.Context(), c, args[1:])
 				if err != nil {
 					return err
 				}
@@ -64,22 +69,25 @@ func (a *app) unpinCommand() *cobra.Command {
 		Example: `  ocicache unpin release`,
 		Args:    atLeast(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			return a.with(func(c *cache.Cache) error {
-				text := ""
-				for _, name := range args {
-					text += fmt.Sprintf("unpinned %s\n", printable(name))
-					err := c.Unpin(name)
-					if errors.Is(err, cache.ErrNotFound) {
-						return fmt.Errorf("no such pin: %q: ocicache pins lists them", name)
-					}
-					if err != nil {
-						return err
-					}
-				}
-				return a.report(map[string][]string{"unpinned": args}, text)
-			})
+			return a.with(func(c *cache.Cache) error { return a.unpin(c, args) })
 		},
 	}
+}
+
+// unpin removes pins up to the first that it cannot, and reports those.
+func (a *app) unpin(c *cache.Cache, names []string) (err error) {
+	done, text := unpinJSON{Unpinned: []string{}}, ""
+	for _, name := range names {
+		if err = c.Unpin(name); err != nil {
+			break
+		}
+		done.Unpinned = append(done.Unpinned, name)
+		text += fmt.Sprintf("unpinned %s\n", printable(name))
+	}
+	if errors.Is(err, cache.ErrNotFound) {
+		err = fmt.Errorf("no such pin: %q: %s lists them", names[len(done.Unpinned)], a.command("pins"))
+	}
+	return errors.Join(err, a.report(done, text))
 }
 
 func (a *app) pinsCommand() *cobra.Command {

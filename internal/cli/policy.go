@@ -3,10 +3,12 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -33,7 +35,9 @@ func policiesOf(file string) ([]cache.PrunePolicy, error) {
 		return nil, err
 	}
 	var list []map[string]json.RawMessage
-	if err := json.Unmarshal(b, &list); err != nil {
+	if err := json.Unmarshal(b, &list); errors.As(err, new(*json.UnmarshalTypeError)) { // in Go's own words
+		return nil, fmt.Errorf("%s: want a JSON list of objects", file)
+	} else if err != nil {
 		return nil, fmt.Errorf("%s: want a JSON list of objects: %w", file, err)
 	}
 	if len(list) == 0 {
@@ -64,12 +68,39 @@ func policyOf(fields map[string]json.RawMessage) (p cache.PrunePolicy, err error
 			}
 		}
 		for _, v := range values {
-			if err := flags.Set(name, word(v)); err != nil {
+			if err := flags.Set(name, word(v)); errors.As(err, new(*strconv.NumError)) { // likewise
+				return p, fmt.Errorf("%q is %s, want true or false", name, v)
+			} else if err != nil {
 				return p, err
 			}
 		}
 	}
-	return p, nil
+	return p, checkPolicy(flags, p, "")
+}
+
+// checkPolicy refuses what says something else than it does: a limit of 0 is
+// none. Its errors have dashes before the fields' names.
+func checkPolicy(flags *pflag.FlagSet, p cache.PrunePolicy, dashes string) error {
+	for _, field := range []struct {
+		name   string
+		none   bool
+		advice string
+	}{
+		{"filter", slices.ContainsFunc(p.Filters, func(f string) bool { return strings.TrimSpace(f) == "" }), "want one as in form==uncompressed, or " + dashes + "all"},
+		{"keep-duration", p.KeepDuration == 0, "to keep nothing for its age, leave it out"},
+		{"reserved-bytes", p.ReservedBytes == 0, "to reserve nothing, leave it out"},
+		{"max-bytes", p.MaxBytes == 0, "to remove all that nothing protects, use " + dashes + "all"},
+		{"min-free-bytes", p.MinFreeBytes == 0, "to remove whatever is free, leave it out"},
+	} {
+		if flags.Changed(field.name) && field.none {
+			return fmt.Errorf("%s%s says nothing: %s", dashes, field.name, field.advice)
+		}
+	}
+	limits := p.All || len(p.Filters) > 0 || p.KeepDuration > 0 || p.MaxBytes > 0 || p.MinFreeBytes > 0
+	if p.ReservedBytes > 0 && !limits {
+		return fmt.Errorf("%[1]sreserved-bytes says only what stays: want %[1]sall, %[1]sfilter, %[1]skeep-duration, %[1]smax-bytes or %[1]smin-free-bytes beside it", dashes)
+	}
+	return nil
 }
 
 // word returns a JSON value as a flag takes it.

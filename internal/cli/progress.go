@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -26,7 +25,7 @@ type progress struct {
 	drawn bool      // guarded by mu: there is a bar
 	ended bool      // guarded by mu
 
-	warned map[string]bool // guarded by mu: lines that were logged
+	warned map[string]bool // guarded by mu: keys of the warnings that were shown
 }
 
 func (a *app) progress(verb, thing string) *progress {
@@ -67,34 +66,6 @@ func (p *progress) end() {
 		p.write("\r\x1b[K")
 	}
 	p.ended = true
-}
-
-// logger returns where the cache's warnings go: above the bar.
-func (p *progress) logger() *slog.Logger {
-	return slog.New(slog.NewTextHandler(p, &slog.HandlerOptions{
-		Level: slog.LevelWarn,
-		ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
-			if a.Key == slog.TimeKey && len(groups) == 0 {
-				return slog.Attr{}
-			}
-			return a
-		},
-	}))
-}
-
-// Write is for the logger. What it wrote before, as of a disk that is full for
-// each layer, it does not write again.
-func (p *progress) Write(line []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.w == nil || p.warned[string(line)] {
-		return len(line), nil
-	}
-	p.warned[string(line)] = true
-	if p.drawn && !p.ended {
-		p.write("\r\x1b[K")
-	}
-	return p.w.Write(line)
 }
 
 // room is how many columns there are. Three stay free: ^C is echoed there, and

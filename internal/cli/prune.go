@@ -70,6 +70,8 @@ JSON list of objects whose fields are named as the flags above are.
 				if beside := changed(own); beside != "" {
 					return usagef(cmd, "--policy and --%s are both given: put %s into the file", beside, beside)
 				}
+			} else if err := checkPolicy(own, p, "--"); err != nil {
+				return usagef(cmd, "%w", err)
 			}
 			return a.prune(cmd.Context(), policies, dryRun)
 		},
@@ -138,7 +140,7 @@ func (a *app) reason(r cache.Removal) string {
 		return h[:strings.IndexByte(h, ':')+1+12]
 	})
 	if isTerminal(a.stdout) {
-		return cut(text, a.width()-len("sha256:000000000000  000.0 MB  REMOVED  "))
+		return cut(text, a.width()-len("000000000000  000.0 MB  REMOVED  "))
 	}
 	return text
 }

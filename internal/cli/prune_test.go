@@ -31,9 +31,9 @@ func TestPolicy(t *testing.T) {
 		{`[{}]`, nil},
 		{`[{"all": true, "keep-duration": "1d"}, {"all": true, "max-bytes": 1000000}, {"all": true, "reserved-bytes": "1MB"}]`, nil},
 		{`[{"filter": "form==uncompressed"}]`, f.diffIDs[:1]},
-		{`[{"filter": ["size<0", "form==uncompressed"], "keep-duration": 0}]`, f.diffIDs[:1]},
+		{`[{"filter": ["size<0", "form==uncompressed"]}]`, f.diffIDs[:1]},
 		{`[{"filter": "form==uncompressed"}, {"filter": "digest==` + f.digests[1] + `"}]`, []string{f.diffIDs[0], f.digests[1]}},
-		{`[{"all": true, "max-bytes": "1MB", "min-free-bytes": 0}, {"all": true}]`, []string{f.diffIDs[0], f.digests[0], f.digests[1]}},
+		{`[{"all": true, "max-bytes": "1MB", "min-free-bytes": "1B"}, {"all": true}]`, []string{f.diffIDs[0], f.digests[0], f.digests[1]}},
 	} {
 		got := decoded[struct {
 			DryRun   bool
@@ -67,7 +67,10 @@ func TestPolicyErrors(t *testing.T) {
 		`[]`:                     "has no policies",
 		`[{}, {"maxbytes": 1}]`:  `policy 2: no such field: "maxbytes": want all, filter, keep-duration, max-bytes`,
 		`[{"dry-run": true}]`:    "no such field",
-		`[{"all": "maybe"}]`:     "policy 1: ",
+		`[{"all": "maybe"}]`:     `policy 1: "all" is "maybe", want true or false`,
+		`[1]`:                    "want a JSON list of objects (",
+		`[{"max-bytes": 0}]`:     "policy 1: max-bytes says nothing",
+		`[{"reserved-bytes":1}]`: "policy 1: reserved-bytes says only what stays: want all",
 		`[{"all": null}]`:        "policy 1: ",
 		`[{"max-bytes": "10G"}]`: "as in 10MB",
 		`[{"max-bytes": 1.5}]`:   "as in 10MB",

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 
@@ -36,6 +37,7 @@ const (
 	stateCached  = "cached" // it was there
 	statePulled  = "pulled"
 	stateNotKept = "not kept"
+	stateFailed  = "failed"
 )
 
 // A pull is one image's way into the cache.
@@ -92,11 +94,7 @@ func (p *pull) checkFormat(cmd *cobra.Command) error {
 	case p.dir == "":
 		return nil
 	}
-	own, err := p.a.cacheDir()
-	if err != nil {
-		return err
-	}
-	return checkTarget(p.dir, own)
+	return p.a.checkTarget(p.dir)
 }
 
 func (p *pull) run(cmd *cobra.Command) error {
@@ -111,79 +109,106 @@ func (p *pull) run(cmd *cobra.Command) error {
 	img, err := remote.Image(ref, remote.WithContext(cmd.Context()), remote.WithAuthFromKeychain(authn.DefaultKeychain),
 		remote.WithPlatform(*platform), remote.WithUserAgent("ocicache"))
 	if err != nil {
-		return fmt.Errorf("pull %s: %w", ref, err)
+		return fmt.Errorf("pull %s: %w", ref, &pullError{err: err})
 	}
 	bar := p.a.progress("pulled", "layer")
 	defer bar.end()
+	opts := []cache.Option{cache.WithProgress(bar.show), cache.WithLogger(bar.logger())}
+	if p.dir != "" {
+		opts = append(opts, cache.WithVerifyReads()) // no rot goes on to others
+	}
 	return p.a.create(func(c *cache.Cache) error {
 		v, err := p.fill(cmd.Context(), c, img)
+		v.Image = ref.Name()
 		bar.end()
 		if err != nil {
-			return fmt.Errorf("pull %s: %w", ref, err)
+			return errors.Join(fmt.Errorf("pull %s: %w", ref, err), p.a.partial(v, len(v.Layers) > 0))
 		}
-		v.Image = ref.Name()
 		if p.dir != "" {
-			if err := writeLayout(p.dir, v.Image, c.Image(img)); err != nil {
-				return fmt.Errorf("write %s to %s: %w", ref, p.dir, err)
+			if err := export(cmd.Context(), c, p.dir, v.Image, c.Image(img)); err != nil {
+				return err
 			}
 		}
 		if err := p.a.report(v, p.a.pullText(v)); err != nil {
 			return err
 		}
 		return p.kept(v)
-	}, cache.WithProgress(bar.show), cache.WithLogger(bar.logger()))
+	}, opts...)
 }
 
-// fill brings the layers into the cache.
+// fill brings the layers into the cache. If that fails, it returns what became
+// of them so far.
 func (p *pull) fill(ctx context.Context, c *cache.Cache, img v1.Image) (v pullJSON, err error) {
-	digest, err := img.Digest()
+	digest, layers, err := layersOf(c.Image(img))
 	if err != nil {
-		return v, err
+		return v, &pullError{err: err}
 	}
 	v.Digest = digest.String()
-	layers, err := c.Image(img).Layers()
-	if err != nil {
-		return v, err
-	}
 	before, err := present(ctx, c)
 	if err != nil {
 		return v, err
 	}
+	otherwise := stateNotKept
 	if p.both {
 		err = c.FillUncompressed(ctx, layers...)
 	} else {
 		err = c.Fill(ctx, layers...)
 	}
 	if err != nil {
-		return v, err
+		err, otherwise = &pullError{err: err, layers: true}, stateFailed
 	}
-	after, err := present(ctx, c)
-	if err != nil {
-		return v, err
+	after, perr := present(context.WithoutCancel(ctx), c)
+	if perr != nil {
+		return v, errors.Join(err, perr)
 	}
 	v.Read = c.Stats().BytesRead
-	return v, v.add(layers, before, after)
+	return v, errors.Join(err, v.add(layers, before, after, otherwise))
 }
 
-// add lists the layers, each once.
-func (v *pullJSON) add(layers []v1.Layer, before, after map[v1.Hash]bool) error {
+// layersOf returns an image's digest and its layers, each once.
+func layersOf(img v1.Image) (digest v1.Hash, once []v1.Layer, err error) {
+	if digest, err = img.Digest(); err != nil {
+		return digest, nil, err
+	}
+	layers, err := img.Layers()
+	if err != nil {
+		return digest, nil, err
+	}
+	once, err = distinct(layers)
+	return digest, once, err
+}
+
+// distinct returns the layers, each once.
+func distinct(layers []v1.Layer) (once []v1.Layer, err error) {
+	seen := map[v1.Hash]bool{}
+	for _, l := range layers {
+		h, err := l.Digest()
+		if err != nil {
+			return nil, err
+		}
+		if !seen[h] {
+			seen[h] = true
+			once = append(once, l)
+		}
+	}
+	return once, nil
+}
+
+// add lists the layers, those that are not there with a state of their own.
+func (v *pullJSON) add(layers []v1.Layer, before, after map[v1.Hash]bool, otherwise string) error {
 	v.Layers = []layerJSON{}
-	seen, all := map[v1.Hash]bool{}, int64(0)
+	var all int64
 	for _, l := range layers {
 		h, err := l.Digest()
 		if err != nil {
 			return err
 		}
-		if seen[h] {
-			continue
-		}
-		seen[h] = true
 		n, err := l.Size()
 		if err != nil {
 			return err
 		}
 		all += n
-		state := stateNotKept
+		state := otherwise
 		switch {
 		case before[h]:
 			state = stateCached
@@ -220,7 +245,7 @@ func (p *pull) kept(v pullJSON) error {
 	if lost == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s could not be kept: look for room on the disk, or run ocicache prune --max-bytes", count(lost, "layer"))
+	return fmt.Errorf("%s could not be kept: look for room on the disk, or run %s", count(lost, "layer"), p.a.command("prune --max-bytes 10GB"))
 }
 
 func (a *app) pullText(v pullJSON) string {

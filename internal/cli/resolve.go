@@ -43,7 +43,7 @@ func parseHashes(cmd *cobra.Command, args []string) error {
 
 // resolve returns the hash, a digest or diffID, that the cache knows and that
 // begins so.
-func resolve(usages []cache.Usage, arg string) (v1.Hash, error) {
+func (a *app) resolve(usages []cache.Usage, arg string) (v1.Hash, error) {
 	found := map[v1.Hash]bool{}
 	for _, u := range usages {
 		for _, h := range []v1.Hash{u.Digest, u.DiffID} {
@@ -60,21 +60,21 @@ func resolve(usages []cache.Usage, arg string) (v1.Hash, error) {
 		names = append(names, short(h))
 	}
 	if len(names) == 0 {
-		return v1.Hash{}, fmt.Errorf("no such hash: %s: ocicache ls shows what there is", arg)
+		return v1.Hash{}, fmt.Errorf("no such hash: %s: %s shows what there is", arg, a.command("ls"))
 	}
 	slices.Sort(names)
 	return v1.Hash{}, fmt.Errorf("%s is the beginning of %d hashes: give more of it: %s", arg, len(names), strings.Join(names, ", "))
 }
 
 // resolveAll resolves hashes, and returns what the cache knows as well.
-func resolveAll(ctx context.Context, c *cache.Cache, args []string) ([]v1.Hash, []cache.Usage, error) {
+func (a *app) resolveAll(ctx context.Context, c *cache.Cache, args []string) ([]v1.Hash, []cache.Usage, error) {
 	usages, err := c.DiskUsage(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	var hs []v1.Hash
 	for _, arg := range args {
-		h, err := resolve(usages, arg)
+		h, err := a.resolve(usages, arg)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -85,8 +85,11 @@ func resolveAll(ctx context.Context, c *cache.Cache, args []string) ([]v1.Hash, 
 
 // gone says what to do about a hash that is known, and whose bytes are not
 // there.
-func gone(h v1.Hash, err error) error {
-	if errors.Is(err, cache.ErrNotFound) {
+func gone(c *cache.Cache, h v1.Hash, err error) error {
+	switch {
+	case errors.Is(err, cache.ErrNotFound) && c.Stats().Repairs > 0:
+		return fmt.Errorf("the bytes of %s had changed on disk, and were put into quarantine: pull an image that has it", h)
+	case errors.Is(err, cache.ErrNotFound):
 		return fmt.Errorf("the bytes of %s are not in the cache: pull an image that has it", h)
 	}
 	return err

@@ -29,7 +29,7 @@ tar is not there, only what is known of it goes. Use prune to remove by rules.`,
 				return err
 			}
 			return a.with(func(c *cache.Cache) error {
-				hs, _, err := resolveAll(cmd.Context(), c, args)
+				hs, _, err := a.resolveAll(cmd.Context(), c, args)
 				if err != nil {
 					return err
 				}

@@ -37,7 +37,7 @@ Exit codes:
   1    failed; a line on standard error says why, and what to do
   2    wrong usage: no such command or flag, or an argument that makes no sense
   3    verify found problems, whether it repaired them or not
-  130  interrupted (Ctrl-C)`
+  130  interrupted (Ctrl-C or SIGTERM)`
 
 // root returns the whole tree of commands.
 func (a *app) root() *cobra.Command {
@@ -61,7 +61,7 @@ func (a *app) root() *cobra.Command {
 	flags.StringVar(&a.dir, "dir", "", "the cache's directory")
 	flags.StringVarP(&a.output, "output", "o", outputText, "how to print results: text or json")
 	flags.BoolVarP(&a.quiet, "quiet", "q", false, "print only results that were asked for, and errors")
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(cmd, "%w", err) })
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		a.pullCommand(), a.adoptCommand(), a.lsCommand(), a.duCommand(), a.statsCommand(),
 		a.inspectCommand(), a.catCommand(),

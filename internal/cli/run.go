@@ -49,7 +49,7 @@ func (a *app) exit(ctx context.Context, err error) int {
 		a.say(err.Error())
 		return exitUsage
 	}
-	a.say(hint(err))
+	a.say(a.hint(err))
 	return exitFailed
 }
 

@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"runtime"
 	"strings"
 	"unicode/utf8"
 
@@ -16,7 +17,10 @@ func isTerminal(w io.Writer) bool {
 }
 
 // obeys reports whether w is a terminal that can move its cursor and has colours.
-func obeys(w io.Writer) bool { return isTerminal(w) && os.Getenv("TERM") != "dumb" }
+func obeys(w io.Writer) bool {
+	term := os.Getenv("TERM")
+	return isTerminal(w) && term != "dumb" && (term != "" || runtime.GOOS == "windows") // which has no TERM
+}
 
 // columns returns a terminal's width, or 0 if w is none or does not tell.
 func columns(w io.Writer) int {

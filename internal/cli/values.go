@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 )
 
 // A sizeValue is a flag's number of bytes, written as filters have it.
@@ -84,6 +85,9 @@ func (d *durationValue) Type() string { return "duration" }
 // printable returns text with what a terminal might obey made visible: names
 // in layers are anybody's.
 func printable(s string) string {
+	if !utf8.ValidString(s) {
+		return fmt.Sprintf("%q", s)
+	}
 	for _, r := range s {
 		if !unicode.IsPrint(r) {
 			return fmt.Sprintf("%q", s)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -69,11 +70,11 @@ func (a *app) verify(cmd *cobra.Command, o cache.VerifyOptions) error {
 		r, err := c.Verify(cmd.Context(), o)
 		p.end()
 		if err != nil {
-			return err
+			return errors.Join(err, a.partial(verifyOf(r), r.Blobs > 0 || len(r.Findings) > 0))
 		}
 		err = a.report(verifyOf(r), a.verifyText(r))
 		if len(r.Findings) > 0 {
-			err = errors.Join(err, errFound)
+			err = errors.Join(err, a.next(r, o), errFound)
 		}
 		return err
 	}, opts...)
@@ -108,4 +109,29 @@ func (a *app) verifyText(r cache.VerifyReport) string {
 		text += fmt.Sprintf(", %d not repaired", left)
 	}
 	return text + "\n"
+}
+
+// next names the command that puts right what is left, if there is one. It is
+// to be copied, and is not cut to fit a terminal.
+func (a *app) next(r cache.VerifyReport, o cache.VerifyOptions) (err error) {
+	flag := nextFlag(r, o)
+	if flag != "" && !a.quiet && a.output == outputText {
+		_, err = fmt.Fprintf(a.stdout, "to put it right, run %s\n", a.command("verify "+flag))
+	}
+	return err
+}
+
+func nextFlag(r cache.VerifyReport, o cache.VerifyOptions) string {
+	left := func(of ...cache.Problem) bool {
+		return slices.ContainsFunc(r.Findings, func(f cache.Finding) bool {
+			return f.Repair == cache.NoRepair && slices.Contains(of, f.Problem)
+		})
+	}
+	switch {
+	case !o.Rebuild && left(cache.Unlisted):
+		return "--rebuild"
+	case o.ReportOnly && left(cache.Corrupt, cache.Missing, cache.WrongPair, cache.WrongSize, cache.Stray):
+		return "--repair"
+	}
+	return ""
 }
