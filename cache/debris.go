@@ -54,7 +54,7 @@ func (pr *pruner) unlisted(ctx context.Context, p PrunePolicy, generation int, h
 	if !is {
 		return nil
 	}
-	err := c.layout.Update(ctx, func(tx *layout.Tx) error {
+	err := pr.update(ctx, p, func(tx *layout.Tx) error {
 		if c.catalog.generation() != generation {
 			return errOutdated
 		}

@@ -62,7 +62,7 @@ func (pr *pruner) forgetSome(ctx context.Context, p PrunePolicy, batch []Usage, 
 			forgotten(u)
 		}
 	} else {
-		err = pr.c.layout.Update(ctx, func(tx *layout.Tx) error {
+		err = pr.update(ctx, p, func(tx *layout.Tx) error {
 			for _, u := range batch {
 				there, err := pr.c.isThere(u.Digest)
 				if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -130,7 +131,7 @@ func (c *Cache) Prune(ctx context.Context, p PrunePolicy) (PruneReport, error) {
 
 // PruneAll prunes by several policies, one after the other.
 func (c *Cache) PruneAll(ctx context.Context, policies ...PrunePolicy) (PruneReport, error) {
-	if c.o.readOnly {
+	if c.o.readOnly && slices.ContainsFunc(policies, func(p PrunePolicy) bool { return !p.DryRun }) {
 		return PruneReport{}, fmt.Errorf("cache: prune: %w", ErrReadOnly)
 	}
 	if !c.fills.whileOpen(func() { c.background.Add(1) }) {

@@ -2,6 +2,8 @@ package cache_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -514,5 +516,28 @@ func TestPruneLooksAgain(t *testing.T) {
 	r := prune(t, prunes, cache.PrunePolicy{MaxBytes: int64(len(first.blob) + len(second.blob) - 1)})
 	if len(r.Removals) != 1 || r.Removals[0].Digest != second.digest() {
 		t.Errorf("got %+v, want %s removed", r, second.digest())
+	}
+}
+
+// A prune ends with its context, between two batches; a dry one works where
+// nothing can be written.
+func TestPruneCanceled(t *testing.T) {
+	dir := t.TempDir()
+	c := openDir(t, dir)
+	for i := range uint64(100) {
+		must(c.Fill(t.Context(), fake(makeLayer(i, 100))))
+	}
+	must(c.Flush())
+	dry := prune(t, openDir(t, dir, cache.WithReadOnly()), cache.PrunePolicy{All: true, DryRun: true})
+	if len(dry.Removals) != 100 {
+		t.Errorf("read-only: got %d removals, want 100", len(dry.Removals))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	r, err := c.Prune(ctx, cache.PrunePolicy{All: true, Progress: func(cache.Removal) { cancel() }})
+	if !errors.Is(err, context.Canceled) || len(r.Removals) == 0 || len(r.Removals) > 16 {
+		t.Errorf("got %d removals, %v", len(r.Removals), err)
+	}
+	if left := len(blobs(t, dir)); left != 100-len(r.Removals) {
+		t.Errorf("%d are left", left)
 	}
 }

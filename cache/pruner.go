@@ -164,6 +164,18 @@ func (pr *pruner) candidates(p PrunePolicy, f *filter.Filter, all []Usage) []Usa
 	return cs
 }
 
+// update is the layout's, until ctx ends. In a dry run nothing is written, and
+// fn gets nil.
+func (pr *pruner) update(ctx context.Context, p PrunePolicy, fn func(tx *layout.Tx) error) error {
+	switch {
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case p.DryRun:
+		return fn(nil)
+	}
+	return pr.c.layout.Update(ctx, fn)
+}
+
 // pruneBatch is how many blobs are removed while the writers' lock is held.
 const pruneBatch = 16
 
@@ -176,7 +188,7 @@ func (pr *pruner) remove(ctx context.Context, p PrunePolicy, generation int, bat
 			done = append(done, s.removal(p, s.Size))
 		}
 	} else {
-		err = pr.c.layout.Update(ctx, func(tx *layout.Tx) error {
+		err = pr.update(ctx, p, func(tx *layout.Tx) error {
 			if pr.c.catalog.generation() != generation {
 				return errOutdated
 			}
