@@ -280,6 +280,7 @@ func (c *Cache) held(ctx context.Context) (held map[v1.Hash]bool, err error) {
 		return err
 	})
 	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
+		c.fault(err)
 		return nil, nil
 	}
 	return held, err
