@@ -75,7 +75,7 @@ func noLayout(dir string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, cache.ErrNotLayout):
 		return fmt.Errorf("%s is no OCI image layout: name a directory that has an oci-layout file", dir)
-	case errors.Is(err, cache.ErrVersion), errors.Is(err, cache.ErrMalformed): // for which there is other advice on the cache itself
+	case errors.Is(err, cache.ErrVersion), errors.Is(err, cache.ErrMalformed), errors.Is(err, fs.ErrInvalid): // for which there is other advice on the cache itself
 		return fmt.Errorf("the layout cannot be read: %s: have the tool that wrote it write it again", err.Error())
 	}
 	return err

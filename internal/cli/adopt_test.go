@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,12 +96,17 @@ func TestAdoptNothing(t *testing.T) {
 	if _, err := layout.Write(broken, empty.Index); err != nil {
 		t.Fatal(err)
 	}
+	odd := t.TempDir()
+	if err := errors.Join(os.CopyFS(odd, os.DirFS(broken)), os.Remove(filepath.Join(odd, "index.json")), os.Mkdir(filepath.Join(odd, "index.json"), 0o700)); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(broken, "index.json"), []byte("[]"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for from, want := range map[string]string{
 		filepath.Join(broken, "none"): "is no OCI image layout: name a directory",
 		t.TempDir():                   "is no OCI image layout: name a directory",
+		odd:                           "have the tool that wrote it write it again",
 		broken:                        "have the tool that wrote it write it again",
 	} {
 		dir := newDir(t)
@@ -108,7 +114,7 @@ func TestAdoptNothing(t *testing.T) {
 		if code != 1 || stdout != "" || !strings.Contains(stderr, want) || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("%s: got %d, %q, %q", from, code, stdout, stderr)
 		}
-		if _, err := os.Stat(dir); err == nil && from != broken {
+		if _, err := os.Stat(dir); err == nil && from != broken && from != odd {
 			t.Errorf("%s: a cache was made", from)
 		}
 	}

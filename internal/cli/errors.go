@@ -128,7 +128,7 @@ func (a *app) adviseCache(err error) string {
 // directory.
 func (a *app) adviseFile(err error) string {
 	var at *fs.PathError
-	if !errors.As(err, &at) {
+	if !errors.As(err, &at) || errors.As(err, new(*exportError)) {
 		return ""
 	}
 	dir, _ := a.cacheDir() // there was one
@@ -136,19 +136,26 @@ func (a *app) adviseFile(err error) string {
 	if !filepath.IsAbs(path) {
 		path = filepath.Join(dir, path)
 	}
+	blobs := filepath.Join(dir, "blobs")
 	switch {
-	case errors.Is(err, fs.ErrInvalid), errors.Is(err, syscall.EISDIR):
+	case (errors.Is(err, fs.ErrInvalid) || errors.Is(err, syscall.EISDIR)) && is(path, func(m fs.FileMode) bool { return !m.IsRegular() }):
 		advice := path + " is no file: remove it"
 		if filepath.Base(path) == "index.json" {
 			advice += ", and run " + a.command("verify --rebuild")
 		}
 		return advice
-	case errors.Is(err, syscall.ENOTDIR) && strings.HasPrefix(at.Path, "blobs"):
-		return filepath.Join(dir, "blobs") + " is no directory: remove it"
+	case errors.Is(err, syscall.ENOTDIR) && is(blobs, fs.FileMode.IsRegular):
+		return blobs + " is no directory: remove it"
 	case errors.Is(err, fs.ErrExist) && isDangling(path):
 		return "it is a link to what is not there: remove it, or name another directory with --dir"
 	}
 	return ""
+}
+
+// is reports whether there is something whose mode is so.
+func is(path string, so func(fs.FileMode) bool) bool {
+	fi, err := os.Lstat(path)
+	return err == nil && so(fi.Mode())
 }
 
 func isDangling(path string) bool {

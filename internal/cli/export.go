@@ -37,19 +37,15 @@ func (e *exportError) Unwrap() error { return e.err }
 // checkTarget refuses a directory that an image cannot be written to: the
 // cache's own, and one that holds something else than a layout.
 func (a *app) checkTarget(dir string) error {
-	_, err := os.Stat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
 	if a.isOwn(dir) {
 		return fmt.Errorf("%s is the cache itself: name another directory for the image", dir)
 	}
 	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
-		return err
+		return &exportError{err}
 	}
 	isOther := func(e fs.DirEntry) bool { return e.Name() != exportLock }
 	if _, err := layout.FromPath(dir); err != nil && slices.ContainsFunc(entries, isOther) {

@@ -43,7 +43,8 @@ blob decompresses to is remembered, unless --all is given without a limit.
 Without flags, only debris is removed: what dead processes left, and files that
 nothing lists. --all, --filter and --keep-duration say what may be removed; of
 that, the limits remove just so much that they hold, and without a limit all of
-it goes. Sizes are in bytes or as in 10GB or 1.5GiB, durations as in 36h or 7d.
+it goes. Sizes are in bytes or as in 10GB or 1.5GiB, durations as in 36h or 7d;
+none of them may be 0.
 
 With --policy, a file holds several policies, applied one after the other: a
 JSON list of objects whose fields are named as the flags above are.

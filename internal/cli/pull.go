@@ -60,7 +60,8 @@ not fetched again. The cache is made if there is none. Credentials are those of
 docker login and crane auth login.
 
 With --format oci, the whole image is written to DIR too, an OCI image layout
-that is made if there is none; an image of that name in it is replaced.`,
+that is made if there is none; an image of that name in it is replaced. Several
+pulls may write to one DIR at once. What comes of the cache is hashed before.`,
 		Example: `  ocicache pull debian:12
   ocicache pull --platform linux/arm64 --both debian:12
   ocicache pull --format oci debian:12 debian-layout`,

@@ -115,6 +115,12 @@ func TestPullErrors(t *testing.T) {
 	} {
 		checkError(t, append([]string{"pull", "--dir", dir}, tt.args...), tt.code, tt.want)
 	}
+	logins := t.TempDir()
+	if err := os.WriteFile(filepath.Join(logins, "config.json"), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("DOCKER_CONFIG", logins)
+	checkError(t, []string{"pull", "--dir", dir, host + "/none"}, 1, "mend that file")
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("a pull that failed made a cache")
 	}

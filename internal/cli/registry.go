@@ -76,6 +76,8 @@ func adviseManifest(err error) string {
 	switch {
 	case strings.Contains(text, "no child with platform"):
 		return "the image is for other platforms: name one with --platform"
+	case strings.Contains(text, "parsing config file"): // of logins
+		return "mend that file, or name another one's directory with DOCKER_CONFIG"
 	case errors.Is(err, remote.ErrSchema1):
 		return "the image is in Docker's first format: push it again with a newer tool"
 	case strings.Contains(text, "invalid character '<'"):
