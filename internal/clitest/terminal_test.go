@@ -161,6 +161,17 @@ func TestWidth(t *testing.T) {
 	}
 }
 
+// A reason that fits is whole.
+func TestReasonFits(t *testing.T) {
+	dir, host, l := filepath.Join(t.TempDir(), "cache"), serve(t, newRegistry()), gzipped(t, "a", 100_000)
+	push(t, host+"/a", imageOf(t, l))
+	piped(t, "pull", "--both", "--dir", dir, host+"/a")
+	printed, code := atTerminal(t, "prune", "--dir", dir, "--dry-run", "--filter", "form==uncompressed")
+	if want := "can be made again from sha256:" + hexOf(t, l)[:12]; code != 0 || !strings.Contains(printed, want) {
+		t.Errorf("got %d, want %q in\n%s", code, want, printed)
+	}
+}
+
 func hexOf(t *testing.T, l v1.Layer) string {
 	t.Helper()
 	digest, _ := hashes(t, l)
