@@ -88,14 +88,15 @@ func (p *process) tell(format string, args ...any) {
 	}
 }
 
-func (p *process) want(answers ...string) {
+func (p *process) want(answers ...string) (got string) {
 	p.t.Helper()
 	if !p.lines.Scan() {
 		p.t.Fatalf("the process ended, want %q", answers)
 	}
-	if got := p.lines.Text(); !slices.Contains(answers, got) {
+	if got = p.lines.Text(); !slices.Contains(answers, got) {
 		p.t.Fatalf("got %q, want %q\n%s", got, answers, strings.Join(p.rest(), "\n"))
 	}
+	return got
 }
 
 func (p *process) do(command, answer string) {
