@@ -450,7 +450,7 @@ func layersOf(t *testing.T, img v1.Image) []v1.Layer {
 // much and looks for something else.
 func stride() int {
 	if isRace() {
-		return 5
+		return 10
 	}
 	return 1
 }

@@ -48,16 +48,16 @@ func (a *app) usageTable(usages []cache.Usage) string {
 	for _, u := range usages {
 		rows = append(rows, []string{
 			short(u.Digest), diffIDOf(u), string(u.Form), size(u.Size),
-			shortAge(age(a.now(), u.LastUsed)), marks(u), or(u.Pair, "-"), age(a.now(), u.Created),
+			shortAge(age(a.now(), u.LastUsed)), marks(u), or(u.Pair, "-"), shortAge(age(a.now(), u.Created)),
 		})
 	}
-	return a.table("DIGEST DIFFID FORM SIZE USED STATE PAIR CREATED", rows)
+	return a.table("DIGEST DIFFID FORM SIZE USED STATE PAIR MADE", rows)
 }
 
 // shortAge returns an age as a table has it.
 func shortAge(age string) string { return shortAges.Replace(age) }
 
-var shortAges = strings.NewReplacer(" ago", "", " minutes", " min", " minute", " min")
+var shortAges = strings.NewReplacer(" ago", "", "just now", "now", " minutes", " min", " minute", " min")
 
 // diffIDOf returns a blob's diffID as a table has it.
 func diffIDOf(u cache.Usage) string {
