@@ -16,6 +16,27 @@ const (
 	AnnotationDigest = "dev.ggcr.cache.digest"
 )
 
+// Annotation keys of snapshots in registries; see docs/sharing.md. Those of
+// layers have [AnnotationDiffID] too.
+const (
+	// AnnotationSnapshot, on an image index, says that it is a snapshot of a
+	// cache, and of which version.
+	AnnotationSnapshot = "dev.ggcr.cache.snapshot"
+
+	// AnnotationContribution, on an image index that also has
+	// [AnnotationSnapshot], names the push that it is the contribution of.
+	AnnotationContribution = "dev.ggcr.cache.contribution"
+
+	// AnnotationBuildKeys, on a layer in a shard, are the shareable build keys
+	// that stand for it, sorted and separated by commas, each as in a URL's
+	// query.
+	AnnotationBuildKeys = "dev.ggcr.cache.buildkeys"
+)
+
+// ArtifactShard is the artifactType of a shard, an image manifest that lists
+// layers of a cache.
+const ArtifactShard = "application/vnd.dev.ggcr.cache.shard.v1"
+
 // Annotation keys that are written and read by this module only. They
 // describe the local copy, and are not sent to a registry.
 const (

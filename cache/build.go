@@ -7,7 +7,6 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/ocicache/ocicache/index"
 	"github.com/ocicache/ocicache/layout"
@@ -135,7 +134,7 @@ func (c *Cache) rebuildable(key string, e index.Entry, build func(context.Contex
 		digest: e.Digest,
 		diffID: e.DiffID,
 		inner:  &builtLayer{c: c, key: key, e: e, build: build},
-		from:   origin{desc: &v1.Descriptor{Digest: e.Digest, Size: e.Size, MediaType: types.MediaType(e.MediaType)}},
+		from:   origin{desc: expected(e)},
 	}
 }
 

@@ -104,7 +104,7 @@ func (b *builtLayer) again(ctx context.Context) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := expect{digest: b.e.Digest, size: b.e.Size}
+	e := expect{digest: b.e.Digest, size: -1}
 	return &verifier{ReadCloser: rc, h: newHash(b.e.Digest.Algorithm), size: e.size, check: func(sum []byte, n int64) error {
 		if e.checkSum(sum, n) != nil {
 			b.c.outlived(b.key, b.e.Digest)

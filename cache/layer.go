@@ -192,7 +192,9 @@ func (l *layer) Size() (int64, error) {
 		if size, _, err := l.c.layout.StatBlob(e.Digest); err == nil {
 			return size, nil // a read-only cache cannot correct what is recorded
 		}
-		return e.Size, nil
+		if l.inner == nil || isMeasured(e) {
+			return e.Size, nil
+		}
 	}
 	if l.inner == nil {
 		return 0, fmt.Errorf("cache: size: %w", notFound(l.digest))

@@ -138,8 +138,9 @@ func WithMinFree(bytes int64) Option { return func(o *options) { o.minFree = byt
 func WithPrune(policies ...PrunePolicy) Option { return func(o *options) { o.prune = policies } }
 
 // WithMaxRemembered limits how many entries [Cache.Prune] leaves of blobs whose
-// bytes are gone: of more, pairs go before what builds made. The default is
-// 100,000.
+// bytes are gone, or never were here: of more, pairs go before what builds
+// made. The default is 100,000: each takes some 600 bytes of memory, and of a
+// million, opening the cache takes seconds. Without a prune there may be more.
 func WithMaxRemembered(n int) Option { return func(o *options) { o.maxRemembered = max(n, 0) } }
 
 // WithCloseTimeout limits how long [Cache.Close] waits for fills before it

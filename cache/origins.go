@@ -37,10 +37,23 @@ func (c *Cache) known(e index.Entry, diffID v1.Hash) *layer {
 	l := &layer{c: c, digest: e.Digest, diffID: diffID}
 	if c.hasOrigin(e) {
 		l.inner, _ = partial.CompressedToLayer(&home{c: c, e: e}) // which never fails
-		l.from = origin{desc: descriptorOf(e), repo: e.Origin}
+		l.from = origin{desc: expected(e), repo: e.Origin}
 	}
 	return l
 }
+
+// expected returns the descriptor that the bytes of an entry must have; nil if
+// its size is hearsay, so that its digest alone decides.
+func expected(e index.Entry) *v1.Descriptor {
+	if !isMeasured(e) {
+		return nil
+	}
+	return descriptorOf(e)
+}
+
+// isMeasured reports whether an entry's bytes, and so its size, were here, and
+// are not only what somebody said. Once they are gone, the pair tells.
+func isMeasured(e index.Entry) bool { return e.ModTime != 0 || e.Pair == index.Verified }
 
 func descriptorOf(e index.Entry) *v1.Descriptor {
 	return &v1.Descriptor{Digest: e.Digest, Size: e.Size, MediaType: types.MediaType(e.MediaType)}

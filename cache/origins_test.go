@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 
 	"github.com/ocicache/ocicache/cache"
 )
@@ -107,6 +108,65 @@ func TestRemember(t *testing.T) {
 	checkForms(t, mustGet(t, c, liar.digest()), liar)
 	if n, err := c.Remember(t.Context(), []cache.Remembered{{Descriptor: v1.Descriptor{Digest: v1.Hash{Algorithm: "../x", Hex: "../y"}}}}); n != 0 || err != nil {
 		t.Errorf("a path for a digest: got %d, %v", n, err)
+	}
+}
+
+// claimSize records that a layer is in a repository, with another size than it
+// has.
+func claimSize(t *testing.T, c *cache.Cache, l content, size int64, keys ...string) {
+	t.Helper()
+	desc := v1.Descriptor{Digest: l.digest(), Size: size, MediaType: l.mediaType}
+	if _, err := c.Remember(t.Context(), []cache.Remembered{{Descriptor: desc, Origin: "repo", Keys: keys}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A size that was only heard of is nothing that a layer must have, wherever it
+// is read from, and right once it was.
+func TestRememberWrongSize(t *testing.T) {
+	want := makeLayer(1, 5000)
+	size := int64(len(want.blob))
+	for _, wrong := range []int64{0, size - 1, size + 1, 1 << 40} {
+		for name, get := range map[string]func(*cache.Cache) v1.Layer{
+			"by digest": func(c *cache.Cache) v1.Layer { return mustGet(t, c, want.digest()) },
+			"wrapped":   func(c *cache.Cache) v1.Layer { return c.Layer(fake(want)) },
+			"by key":    func(c *cache.Cache) v1.Layer { return mustBuild(t, c, "key", &builder{}) },
+		} {
+			c := open(t, cache.WithOrigins(home(want).origins))
+			claimSize(t, c, want, wrong, "key")
+			checkForms(t, get(c), want)
+			if got, err := get(c).Size(); err != nil || got != size {
+				t.Errorf("%s, said to have %d bytes: got %d, %v, want %d", name, wrong, got, err, size)
+			}
+		}
+	}
+}
+
+// What a layer that is wrapped says of itself comes before hearsay.
+func TestRememberWrapped(t *testing.T) {
+	want := makeLayer(1, 5000)
+	c := open(t)
+	claimSize(t, c, want, 7)
+	l := c.Layer(fake(want))
+	if got, err := l.Size(); err != nil || got != int64(len(want.blob)) {
+		t.Errorf("Size: got %d, %v", got, err)
+	}
+	if d, err := partial.Descriptor(l); err != nil || d.Size != int64(len(want.blob)) {
+		t.Errorf("Descriptor: got %+v, %v", d, err)
+	}
+	wantNotFound(t, c, want.digest())
+}
+
+// A build that gives the digest that its key is said to stand for is not held
+// to a size.
+func TestBuildWrongSize(t *testing.T) {
+	want := makeLayer(1, 5000)
+	b := &builder{make: func() (v1.Layer, error) { return fake(want), nil }}
+	c := open(t)
+	claimSize(t, c, want, 7, "key")
+	checkForms(t, mustBuild(t, c, "key", b), want)
+	if keys, err := c.Keys(); err != nil || len(keys) != 1 || b.n.Load() != 1 {
+		t.Errorf("got the keys %v, %v; built %d times", keys, err, b.n.Load())
 	}
 }
 

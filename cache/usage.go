@@ -51,6 +51,9 @@ type Usage struct {
 	Form      Form
 	Size      int64 // in bytes, on disk if it is there
 	Present   bool  // its bytes are there; else it is remembered
+	// Distributed says that the blob is a layer as a registry may have it, and
+	// not only the tar of one.
+	Distributed bool
 
 	Created  time.Time // when its bytes came; of those that never did, when they were heard of
 	LastUsed time.Time // when it was last opened to be read; zero if it never was
@@ -241,7 +244,7 @@ func (c *Cache) usage(d index.Detail) (Usage, error) {
 	u := Usage{
 		Digest: d.Digest, DiffID: d.DiffID, MediaType: types.MediaType(d.MediaType), Size: d.Size,
 		Form: formOfType(d.MediaType), Created: at(d.Created), Pins: d.Pins, Keys: d.Keys, Origin: d.Origin, InUse: c.uses.isOpen(d.Digest),
-		compressedHere: d.Codec != "", put: d.Put,
+		Distributed: !d.Tar || d.Pair != index.Unknown, compressedHere: d.Codec != "", put: d.Put,
 	}
 	switch size, modTime, err := c.layout.StatBlob(d.Digest); {
 	case err == nil:
