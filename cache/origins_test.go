@@ -242,3 +242,23 @@ func TestOriginsPush(t *testing.T) {
 		t.Errorf("Exists: got %v, %v", exists, err)
 	}
 }
+
+// What others say does not change where a layer that is here came from, and a
+// key that is taken over from them is not published.
+func TestRememberProvenance(t *testing.T) {
+	c := open(t)
+	here, away := makeLayer(1, 1000), makeLayer(2, 1000)
+	must(c.Fill(t.Context(), fake(here)))
+	for _, l := range []content{here, away} {
+		desc := v1.Descriptor{Digest: l.digest(), Size: int64(len(l.blob)), MediaType: l.mediaType}
+		_, err := c.Remember(t.Context(), []cache.Remembered{{Descriptor: desc, Origin: "public", Keys: []string{l.digest().Hex}}})
+		must(err)
+	}
+	if us := usages(t, c, "origin==public"); len(us) != 1 || us[0].Digest != away.digest() {
+		t.Errorf("got %+v, want the one that is not here", us)
+	}
+	keys, err := c.Keys()
+	if err != nil || len(keys) != 2 || keys[0].Shareable || keys[1].Shareable {
+		t.Errorf("got %+v, %v", keys, err)
+	}
+}

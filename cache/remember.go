@@ -16,9 +16,9 @@ type Remembered struct {
 	Descriptor v1.Descriptor // of its blob: the digest, size and media type count
 	DiffID     v1.Hash       // that it is claimed to have; zero if none is
 	Origin     string        // the repository that has it; see [WithOrigins]
-	// Keys are build keys that stand for it, and are shareable. What a key
-	// stands for cannot be checked: only those of somebody who is trusted
-	// belong here.
+	// Keys are build keys that stand for it. What a key stands for cannot be
+	// checked: only those of somebody who is trusted belong here. They are not
+	// shareable, unless a build here says so: to trust is not to publish.
 	Keys []string
 }
 
@@ -28,7 +28,7 @@ const rememberBatch = 500
 
 // Remember records layers without their bytes, and returns how many were not
 // known before. What is known already stays as it is, save that a diffID or
-// an origin is recorded where there was none; a key that stands for something
+// an origin, if the bytes are not here, is recorded where there was none; a key that stands for something
 // keeps doing so. The errors are [ErrReadOnly], [ErrClosed], [ErrLocked], and
 // the context's. Doing it again is harmless.
 func (c *Cache) Remember(ctx context.Context, rs []Remembered) (added int, err error) {
@@ -70,7 +70,7 @@ func (c *Cache) remembering(rs []Remembered) (records [][]byte, added int) {
 		if e.Pair == index.Unknown && !e.Tar && c.layout.Valid(r.DiffID) && r.DiffID != h {
 			e.DiffID, e.Pair = r.DiffID, index.Claimed
 		}
-		if e.Origin == "" {
+		if there, err := c.isThere(h); e.Origin == "" && err == nil && !there { // what is here did not come from there
 			e.Origin = r.Origin
 		}
 		if e != was {
@@ -78,7 +78,7 @@ func (c *Cache) remembering(rs []Remembered) (records [][]byte, added int) {
 		}
 		for _, key := range r.Keys {
 			if _, _, ok := c.catalog.key(key); !ok && key != "" && len(key) <= maxKey {
-				k := index.BuildKey{Digest: h, MediaType: string(r.Descriptor.MediaType), Shareable: true, Created: c.now()}
+				k := index.BuildKey{Digest: h, MediaType: string(r.Descriptor.MediaType), Created: c.now()}
 				records = append(records, index.KeyRecord(key, k))
 			}
 		}

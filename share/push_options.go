@@ -2,7 +2,10 @@ package share
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -11,6 +14,7 @@ import (
 // pushOptions are the options of a [Push] alone.
 type pushOptions struct {
 	sendFilters  []string
+	filtered     bool  // there are to be some
 	budget       int64 // bytes; negative: none
 	verifiedOnly bool
 	check        bool
@@ -33,10 +37,22 @@ func pauseAtRandom(ctx context.Context, round int) {
 }
 
 // WithFilters has a [Push] send what any of the filters matches, which are
-// those of [cache.Cache.DiskUsage]. The default is all that can be sent.
+// those of [cache.Cache.DiskUsage]. The default is all that can be sent; no
+// filter, or a blank one, is an error: it might be meant to be one.
 //
 // [cache.Cache.DiskUsage]: https://pkg.go.dev/github.com/ocicache/ocicache/cache#Cache.DiskUsage
-func WithFilters(filters ...string) Option { return func(o *options) { o.sendFilters = filters } }
+func WithFilters(filters ...string) Option {
+	return func(o *options) { o.sendFilters = append(o.sendFilters, filters...); o.filtered = true }
+}
+
+// filters returns what is to be sent.
+func (o *pushOptions) filters() ([]string, error) {
+	isBlank := func(f string) bool { return strings.TrimSpace(f) == "" }
+	if o.filtered && len(o.sendFilters) == 0 || slices.ContainsFunc(o.sendFilters, isBlank) {
+		return nil, errors.New("a filter is blank, and would send everything")
+	}
+	return o.sendFilters, nil
+}
 
 // WithBudget bounds a [Push] to so many bytes of layers: those that were read
 // most often, of these those that were last read. What others pushed does not

@@ -124,8 +124,8 @@ func TestPushOdd(t *testing.T) {
 // is no news.
 func TestPushManyKeys(t *testing.T) {
 	h, a, b := newHub(), cacheOf(t, 1), cacheOf(t, 1)
-	rememberKeys(t, a, 1, 0, 1200)
-	rememberKeys(t, b, 1, 800, 1200)
+	buildKeys(t, a, 1, 0, 1200)
+	buildKeys(t, b, 1, 800, 1200)
 	mustPush(t, h, a, "repo:tag")
 	keys := h.snapshot(t, "repo", "tag")[numbered(1).digest()].keys
 	if n := strings.Count(keys, ",") + 1; n != share.MaxKeys {
@@ -144,16 +144,11 @@ func TestPushManyKeys(t *testing.T) {
 	}
 }
 
-// rememberKeys has keys, which are numbers, stand for a layer.
-func rememberKeys(t *testing.T, c *cache.Cache, n, from, to int) {
+// buildKeys has keys, which are numbers, stand for a layer.
+func buildKeys(t *testing.T, c *cache.Cache, n, from, to int) {
 	t.Helper()
-	l := numbered(n)
-	r := cache.Remembered{Descriptor: v1.Descriptor{Digest: sumHash(l.blob), Size: int64(len(l.blob)), MediaType: l.mediaType}}
-	for key := range to - from {
-		r.Keys = append(r.Keys, fmt.Sprintf("key %04d", from+key))
-	}
-	if _, err := c.Remember(t.Context(), []cache.Remembered{r}); err != nil {
-		t.Fatal(err)
+	for key := from; key < to; key++ {
+		build(t, c, fmt.Sprintf("key %04d", key), n, cache.Shareable())
 	}
 }
 
@@ -325,5 +320,16 @@ func TestPushDryRun(t *testing.T) {
 	}
 	if !slices.Equal(r.Origins, want) || r.New.Layers != 3 || r.Unchanged {
 		t.Errorf("got %+v", r)
+	}
+}
+
+// An empty list of filters may be a mistake in a configuration, and would
+// publish everything.
+func TestPushBlankFilter(t *testing.T) {
+	h, c := newHub(), cacheOf(t, 1)
+	for _, filters := range [][]string{{}, {""}, {"size>0", " "}} {
+		if _, err := pushTo(t.Context(), t, h, c, "repo:tag", share.WithFilters(filters...)); err == nil || !strings.Contains(err.Error(), "blank") {
+			t.Errorf("%q: got %v", filters, err)
+		}
 	}
 }

@@ -18,7 +18,11 @@ import (
 
 // choose finds what is to be sent: mine.
 func (p *push) choose(ctx context.Context) error {
-	usages, err := p.c.DiskUsage(ctx, p.o.sendFilters...)
+	filters, err := p.o.filters()
+	if err != nil {
+		return err
+	}
+	usages, err := p.c.DiskUsage(ctx, filters...)
 	if err != nil {
 		return err
 	}

@@ -6,5 +6,7 @@
 // 250 layers each. docs/sharing.md describes them. The same content always
 // gives the same bytes, and nothing local is in them.
 //
+// It is under way: docs/sharing.md lists the faults that are known.
+//
 // It never looks into the cache's directory.
 package share
