@@ -196,6 +196,14 @@ func (c *Cache) drain() (errs []error) {
 	return errs
 }
 
+// untilStop returns a context that ends with ctx, or, as [ErrClosed], when Close
+// has waited for fills. The caller cancels it.
+func (c *Cache) untilStop(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(c.ctx, func() { cancel(ErrClosed) })
+	return ctx, func() { stop(); cancel(nil) }
+}
+
 // checkpoint writes the catalog into index.json.
 func (c *Cache) checkpoint() error {
 	return c.layout.Checkpoint(context.Background(), func(cp layout.Checkpoint, w io.Writer) error {

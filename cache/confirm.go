@@ -21,10 +21,8 @@ func (c *Cache) Confirm(ctx context.Context, h v1.Hash) (diffID v1.Hash, err err
 		return v1.Hash{}, fmt.Errorf("cache: confirm %s: %w", h, ErrClosed)
 	}
 	defer c.background.Done()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stop := context.AfterFunc(c.ctx, func() { cancel(ErrClosed) })
-	defer stop()
+	ctx, cancel := c.untilStop(ctx)
+	defer cancel()
 	diffID, err = c.confirmBlob(ctx, h)
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)

@@ -138,10 +138,8 @@ func (c *Cache) PruneAll(ctx context.Context, policies ...PrunePolicy) (PruneRep
 		return PruneReport{}, fmt.Errorf("cache: prune: %w", ErrClosed)
 	}
 	defer c.background.Done()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stop := context.AfterFunc(c.ctx, func() { cancel(ErrClosed) })
-	defer stop()
+	ctx, cancel := c.untilStop(ctx)
+	defer cancel()
 	select {
 	case c.pruning <- struct{}{}: // one at a time
 		defer func() { <-c.pruning }()

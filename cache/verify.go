@@ -49,10 +49,8 @@ func (c *Cache) Verify(ctx context.Context, o VerifyOptions) (VerifyReport, erro
 		return VerifyReport{}, fmt.Errorf("cache: verify: %w", ErrClosed)
 	}
 	defer c.background.Done()
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stop := context.AfterFunc(c.ctx, func() { cancel(ErrClosed) })
-	defer stop()
+	ctx, cancel := c.untilStop(ctx)
+	defer cancel()
 
 	s := &scrub{c: c, ctx: ctx, o: o, limit: rate.NewLimiter(rate.Inf, 0)}
 	if o.BytesPerSecond > 0 {
