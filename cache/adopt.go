@@ -130,12 +130,18 @@ func (a *adopter) note(b Adoption) {
 	a.report.Blobs = append(a.report.Blobs, b)
 }
 
+// isClaimable reports whether an entry can take a claim: nothing is known of its
+// diffID yet.
+func (c *Cache) isClaimable(e index.Entry, diffID v1.Hash) bool {
+	return e.Pair == index.Unknown && !e.Tar && c.layout.Valid(diffID) && diffID != e.Digest
+}
+
 // claim records what a blob is claimed to decompress to, if nothing is known
 // of that.
 func (c *Cache) claim(h, diffID v1.Hash) error {
 	unknown := func() (e index.Entry, is bool) {
 		e, ok := c.catalog.get(h)
-		return e, ok && !e.Tar && e.Pair == index.Unknown && diffID != h && c.layout.Valid(diffID)
+		return e, ok && c.isClaimable(e, diffID)
 	}
 	if _, is := unknown(); !is {
 		return nil

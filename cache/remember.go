@@ -67,7 +67,7 @@ func (c *Cache) remembering(rs []Remembered) (records [][]byte, added int) {
 			e = index.Entry{Digest: h, Size: r.Descriptor.Size, MediaType: string(r.Descriptor.MediaType), Created: c.now()}
 			added++
 		}
-		if e.Pair == index.Unknown && !e.Tar && c.layout.Valid(r.DiffID) && r.DiffID != h {
+		if c.isClaimable(e, r.DiffID) {
 			e.DiffID, e.Pair = r.DiffID, index.Claimed
 		}
 		if there, err := c.isThere(h); e.Origin == "" && err == nil && !there { // what is here did not come from there
